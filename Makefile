@@ -1,0 +1,57 @@
+# Everything happens in .venv, which each target makes when it is missing or when pyproject.toml changed.
+PYTHON ?= python3
+VENV   ?= .venv
+BIN    := $(VENV)/bin
+STAMP  := $(VENV)/.installed
+BENCH  := .cache/bench-venv
+JOBS   ?= 2
+
+.DEFAULT_GOAL := help
+.PHONY: help venv demo test slow lint docs bench clean
+
+help:  ## say what there is
+	@grep -hE '^[a-z]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z]+):.*## /make \1\t/' | expand -t 14
+
+venv: $(STAMP)  ## make the environment
+
+$(STAMP): pyproject.toml
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -e '.[dev]'
+	touch $@
+
+demo: $(STAMP)  ## rewrite a detector, compare its numbers, and ask TensorRT-RTX about both
+	@mkdir -p demo
+	@echo '$$ graphkit rewrite fixtures/demo/detector.onnx --pass silu -o demo/detector.onnx --report demo/report.json'
+	@$(BIN)/graphkit rewrite fixtures/demo/detector.onnx --pass silu -o demo/detector.onnx --report demo/report.json
+	@echo
+	@$(BIN)/python fixtures/demo/verdict.py fixtures/demo/detector.onnx demo/detector.onnx
+
+test: $(STAMP)  ## every fast test, with coverage
+	$(BIN)/python -m pytest -m 'not slow and not gpu' -n $(JOBS) \
+		--cov --cov-report=term --cov-fail-under=95
+
+slow: $(STAMP)  ## the tests that take minutes or large downloads
+	$(BIN)/python -m pytest -m 'slow and not gpu' -n $(JOBS)
+
+lint: $(STAMP)  ## style, types and import contracts
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+
+docs: $(STAMP)  ## write the generated pages: docs/passes/, docs/cli.md, the table in README.md
+	$(BIN)/python docs/generate.py
+
+bench: $(BENCH)/.installed  ## measure graphkit beside its peers: half an hour, 5 GB of disk, 12 GB of memory
+	for script in startup rewrite_small nodes transformer report; do \
+		$(BENCH)/bin/python benchmarks/$$script.py || exit 1; \
+	done
+
+# The peers live in an environment of their own: what they pin must not reach the tests.
+$(BENCH)/.installed: pyproject.toml benchmarks/requirements.txt
+	$(PYTHON) -m venv $(BENCH)
+	$(BENCH)/bin/python -m pip install --quiet --disable-pip-version-check -e . -r benchmarks/requirements.txt
+	touch $@
+
+clean:  ## remove the environment and everything that can be made again
+	rm -rf $(VENV) $(BENCH) demo .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache .coverage* htmlcov dist build

@@ -1,0 +1,102 @@
+"""Rewrite ONNX models and lose nothing; the names here are all that a pass or a script needs."""
+
+from __future__ import annotations
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from graphkit.errors import (
+        BadInput,
+        BadOption,
+        BadOutput,
+        BadPass,
+        BadRecipe,
+        GraphkitError,
+        NotApplicable,
+        PassFailed,
+        RewriteRefused,
+        UnknownPass,
+    )
+    from graphkit.model.graph import Graph, Model
+    from graphkit.model.pattern import Match, find
+    from graphkit.report.records import PassReport, Refusal, RewriteReport, TensorDifference, Verification
+    from graphkit.rewrite.builder import Builder
+    from graphkit.rewrite.framework import Pass, PatternPass, Tally
+    from graphkit.rewrite.options import Size, option, rest
+    from graphkit.rewrite.pipeline import apply, rewrite
+    from graphkit.rewrite.recipe import load_recipe
+    from graphkit.rewrite.registry import build, passes
+
+    __version__: str
+
+_HOMES = {
+    "graphkit.errors": (
+        "BadInput BadOption BadOutput BadPass BadRecipe GraphkitError NotApplicable PassFailed "
+        "RewriteRefused UnknownPass"
+    ),
+    "graphkit.model.graph": "Graph Model",
+    "graphkit.model.pattern": "Match find",
+    "graphkit.report.records": "PassReport Refusal RewriteReport TensorDifference Verification",
+    "graphkit.rewrite.builder": "Builder",
+    "graphkit.rewrite.framework": "Pass PatternPass Tally",
+    "graphkit.rewrite.options": "Size option rest",
+    "graphkit.rewrite.pipeline": "apply",
+    "graphkit.rewrite.recipe": "load_recipe",
+    "graphkit.rewrite.registry": "build passes",
+}
+_HOME = {name: home for home, names in _HOMES.items() for name in names.split()}
+
+__all__ = [
+    "BadInput",
+    "BadOption",
+    "BadOutput",
+    "BadPass",
+    "BadRecipe",
+    "Builder",
+    "Graph",
+    "GraphkitError",
+    "Match",
+    "Model",
+    "NotApplicable",
+    "Pass",
+    "PassFailed",
+    "PassReport",
+    "PatternPass",
+    "Refusal",
+    "RewriteRefused",
+    "RewriteReport",
+    "Size",
+    "Tally",
+    "TensorDifference",
+    "UnknownPass",
+    "Verification",
+    "__version__",
+    "apply",
+    "build",
+    "find",
+    "load_recipe",
+    "option",
+    "passes",
+    "rest",
+    "rewrite",
+]
+
+
+def __getattr__(name: str) -> Any:
+    """Import a public name when it is first asked for: ``graphkit --help`` loads no numpy and no onnx."""
+    if name == "rewrite":  # the package, which can be called: see its docstring
+        return import_module("graphkit.rewrite")
+    if name == "__version__":
+        from importlib.metadata import version
+
+        return version("graphkit")
+    home = _HOME.get(name)
+    if home is None:
+        raise AttributeError(f"module 'graphkit' has no attribute '{name}'")
+    value = globals()[name] = getattr(import_module(home), name)
+    return value
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__})

@@ -1,0 +1,6 @@
+"""``python -m graphkit.cli``."""
+
+from graphkit.cli import main
+
+if __name__ == "__main__":
+    main(prog_name="graphkit")

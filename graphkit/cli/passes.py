@@ -1,0 +1,67 @@
+"""``graphkit passes``: what is installed."""
+
+from __future__ import annotations
+
+import inspect
+import json
+from dataclasses import dataclass
+
+import click
+
+SCHEMA = "graphkit.passes/1"
+
+
+@dataclass(frozen=True)
+class _Line:
+    name: str
+    summary: str
+    package: str
+
+
+@click.command("passes")
+@click.option("--format", "form", type=click.Choice(["text", "json"]), default="text", help="How to print.")
+def command(form: str) -> None:
+    """List the installed passes, what each does, and the package it comes from."""
+    lines = _lines()
+    if form == "json":
+        tree = {"schema": SCHEMA, "passes": [vars(line) for line in lines]}
+        click.echo(json.dumps(tree, indent=2, ensure_ascii=False))
+    elif not lines:
+        click.echo("no pass is installed")
+    else:
+        click.echo(_table(lines))
+
+
+def _lines() -> list[_Line]:
+    from graphkit.errors import BadPass
+    from graphkit.rewrite.registry import installed
+
+    found = []
+    for one in installed().values():
+        try:
+            summary = summary_of(one.load())
+        except BadPass as error:  # one broken plug-in must not hide the others
+            summary = f"cannot be used: {error}"
+        found.append(_Line(one.name, summary, one.package))
+    return found
+
+
+def summary_of(cls: type) -> str:
+    """The first paragraph of a docstring, on one line, without its markup."""
+    first = inspect.cleandoc(cls.__doc__ or "").split("\n\n")[0]
+    return " ".join(first.split()).replace("``", "").replace("`", "")
+
+
+def _table(lines: list[_Line]) -> str:
+    import shutil
+
+    name = max(len(line.name) for line in lines)
+    package = max(len(line.package) for line in lines)
+    room = max(30, shutil.get_terminal_size((120, 24)).columns - name - package - 4)
+    return "\n".join(
+        f"{line.name:<{name}}  {_cut(line.summary, room):<{room}}  {line.package}".rstrip() for line in lines
+    )
+
+
+def _cut(text: str, width: int) -> str:
+    return text if len(text) <= width else text[: width - 1].rstrip() + "…"

@@ -1,0 +1,105 @@
+"""Shapes and dtypes inferred afresh, from the inputs and constants alone: stored annotations can be wrong."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import onnx
+import onnx.shape_inference
+
+from graphkit.model.graph import Graph, Model, Shape
+from graphkit.model.messages import first_line
+from graphkit.model.reader import describe
+from graphkit.model.surgeon import Constant, Surgeon, Tensor, numpy_dtype
+
+
+class Types:
+    """What inference found, by tensor; a tensor that it could not type gives None."""
+
+    def __init__(self, reason: str = "") -> None:
+        self._known: dict[int, tuple[Tensor, Any, Shape | None]] = {}
+        self.reason = reason
+        """Why inference failed as a whole; empty when it ran."""
+
+    def note(self, tensor: Tensor, kind: onnx.TypeProto) -> None:
+        """Record what inference says of ``tensor``."""
+        which, dtype, shape = describe(kind)
+        if which == "tensor_type":
+            known = None if shape is None else tuple(_dim(d) for d in shape)
+            self._known[id(tensor)] = (tensor, dtype, known)
+
+    def shape(self, tensor: Tensor) -> Shape | None:
+        """Inferred shape: int, symbol, or None a dim; None when the rank is unknown."""
+        if isinstance(tensor, Constant):
+            return tuple(tensor.shape)
+        entry = self._known.get(id(tensor))
+        return entry[2] if entry is not None else None
+
+    def static(self, tensor: Tensor) -> tuple[int, ...] | None:
+        """The inferred shape when every dim is a known number."""
+        shape = self.shape(tensor)
+        if shape is None or not all(isinstance(d, int) for d in shape):
+            return None
+        return tuple(int(d) for d in shape if d is not None)
+
+    def dtype(self, tensor: Tensor) -> np.dtype[Any] | None:
+        """Inferred dtype, ml_dtypes included."""
+        if isinstance(tensor, Constant):
+            return numpy_dtype(tensor.dtype)
+        entry = self._known.get(id(tensor))
+        return numpy_dtype(entry[1]) if entry is not None else None
+
+
+def infer(model: Model) -> Types:
+    """Run ONNX shape inference, with data propagation, on the model as it is now.
+
+    The data of large initializers and all stored value infos are left out, so external data costs nothing and
+    wrong annotations mislead nobody. Tensors inside function bodies have no types.
+    """
+    proto = model.skeleton()
+    _forget_outputs(proto.graph)
+    try:
+        typed = onnx.shape_inference.infer_shapes(proto, check_type=False, strict_mode=False, data_prop=True)
+    except (onnx.shape_inference.InferenceError, RuntimeError, ValueError) as error:
+        return Types(first_line(error))
+    types = Types()
+    _take(types, model.main.gs, typed.graph)
+    return types
+
+
+def _forget_outputs(graph: onnx.GraphProto) -> None:
+    """Declared output shapes are annotations too."""
+    for output in graph.output:
+        if output.type.WhichOneof("value") == "tensor_type":
+            output.type.tensor_type.ClearField("shape")
+    for node in graph.node:
+        for attribute in node.attribute:
+            if attribute.HasField("g"):
+                _forget_outputs(attribute.g)
+
+
+def _take(types: Types, surgeon: Surgeon, graph: onnx.GraphProto) -> None:
+    """Carry the inferred types of ``graph`` to the tensors of its GraphSurgeon twin, and so on below."""
+    told = {i.name: i.type for i in (*graph.value_info, *graph.input, *graph.output)}
+    made = {n.output[0]: n for n in graph.node if n.output}
+    for tensor in (*surgeon.inputs, *(t for n in surgeon.nodes for t in n.outputs)):
+        if tensor.name in told:
+            types.note(tensor, told[tensor.name])
+    for node in surgeon.nodes:
+        if not node.outputs or node.outputs[0].name not in made:
+            continue
+        for attribute in made[node.outputs[0].name].attribute:
+            inner = node.attrs.get(attribute.name)
+            if attribute.HasField("g") and inner is not None:
+                _take(types, inner, attribute.g)
+
+
+def _dim(size: int | str | None) -> int | str | None:
+    """Inference names dims that it knows nothing of ``unk__0``, ``unk__1``, …"""
+    return None if isinstance(size, str) and size.startswith("unk__") else size
+
+
+def shape_of(types: Types, graph: Graph, tensor: Tensor) -> Shape | None:
+    """The inferred shape, or the constant's own."""
+    return graph.shape(tensor) if graph.is_constant(tensor) else types.shape(tensor)

@@ -1,0 +1,329 @@
+"""Passes in order on one model, the result proven, and then saved or refused."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Protocol
+
+from graphkit.errors import BadInput, GraphkitError, PassFailed, RewriteRefused
+from graphkit.report.records import PassReport, RewriteReport, Verification
+from graphkit.report.text import difference
+from graphkit.rewrite.framework import Pass
+from graphkit.rewrite.registry import build
+
+if TYPE_CHECKING:
+    import numpy as np
+    import onnx
+
+    from graphkit.model.file import ModelFile
+    from graphkit.model.graph import Model
+    from graphkit.rewrite.touched import Snapshot
+
+    Source = str | Path | onnx.ModelProto | Model
+    Feeds = Iterable[Mapping[str, np.ndarray[Any, Any]]]
+
+__all__ = ["apply", "rewrite"]
+
+Parts = list[bytes | memoryview]
+
+
+class Progress(Protocol):
+    """Told what is being done: a stage, and how many of how many steps are behind it."""
+
+    def __call__(self, stage: str, done: int, total: int) -> None: ...
+
+
+def rewrite(
+    source: Source,
+    passes: Sequence[str | Pass] = (),
+    output: str | Path | None = None,
+    *,
+    recipe: str | Path | None = None,
+    verify: bool = True,
+    verify_memory: int = 4 << 30,
+    seed: int = 0,
+    feeds: Feeds | None = None,
+    progress: Progress | None = None,
+) -> RewriteReport:
+    """Run passes on a model, prove that it computes the same, and save it to ``output`` (if given).
+
+    ``source`` is a path, a ModelProto or a Model, and is not changed; the passes of ``recipe`` run before
+    ``passes``. ``verify_memory`` is the most bytes that verification may take, ``seed`` that of its inputs
+    unless ``feeds`` gives them. Without passes, or when none changed anything, the output is the input byte
+    for byte.
+
+    Raises BadInput, BadOutput, UnknownPass, BadOption, BadPass or BadRecipe for what cannot be done,
+    PassFailed when a pass crashes or leaves an invalid model, RewriteRefused when the numbers differ:
+    nothing is written then. The last two have the report so far as ``report``.
+    """
+    from graphkit.model import dataflow
+    from graphkit.model.file import check_out
+
+    target = None if output is None else Path(output)
+    if target is not None:
+        check_out(target)
+    chosen = _chosen(passes, recipe)
+    model = _loaded(source)
+    wrong = dataflow.defect(model)
+    if wrong is not None:
+        raise BadInput(f"{model.where}: {wrong}")
+    job = _Job(model.file, model, chosen, target, verify, verify_memory, seed, feeds, progress or _silent)
+    return job.run()
+
+
+def apply(model: onnx.ModelProto, *passes: str | Pass) -> onnx.ModelProto:
+    """Run passes on a model in memory and return the result; ``model`` stays as it is, and nothing is
+    verified.
+
+    Tensors with external data keep their references. Raises as :func:`rewrite` does.
+    """
+    from graphkit.model.graph import Model
+
+    twin = Model.from_proto(model)
+    for step in _chosen(passes, None):
+        step.run(twin)
+    return twin.to_proto()
+
+
+def _chosen(passes: Iterable[str | Pass], recipe: str | Path | None) -> list[Pass]:
+    from graphkit.rewrite.recipe import load_recipe
+
+    first = [] if recipe is None else load_recipe(recipe)
+    return [*first, *(build(p) if isinstance(p, str) else p for p in passes)]
+
+
+def _loaded(source: Source) -> Model:
+    """A model of our own: passes edit it in place, so a caller's Model is exported and read again."""
+    from graphkit.model.file import ModelFile
+    from graphkit.model.graph import Model
+
+    if isinstance(source, Model):
+        parts = source.export()
+        if _same_bytes(parts, source.file.data):
+            return Model.from_file(source.file)
+        return Model.from_file(ModelFile.from_bytes(b"".join(parts), source.file.folder))
+    if isinstance(source, str | Path):
+        return Model.load(source)
+    return Model.from_proto(source)
+
+
+def _silent(stage: str, done: int, total: int) -> None:
+    """No progress is shown."""
+
+
+@dataclass
+class _Job:
+    """One rewrite, from a loaded model to a report."""
+
+    file: ModelFile
+    model: Model
+    passes: list[Pass]
+    output: Path | None
+    verify: bool
+    memory: int
+    seed: int
+    feeds: Feeds | None
+    progress: Progress
+
+    def run(self) -> RewriteReport:
+        from graphkit.rewrite.touched import Snapshot
+
+        before = Snapshot(self.model)
+        reports: list[PassReport] = []
+        steps = len(self.passes) + 3
+        for index, step in enumerate(self.passes):
+            self.progress(str(step), index, steps)
+            try:
+                reports.append(step.run(self.model))
+            except PassFailed as error:
+                raise self._refused(error, reports, Verification("not-run", reason=str(error))) from error
+        parts = self._export(reports)
+        unchanged = _same_bytes(parts, self.file.data)
+        if unchanged:
+            verification = Verification("unchanged")
+        else:
+            self.progress("checking", steps - 3, steps)
+            reports = self._check(parts, reports)
+            self.progress("verifying", steps - 2, steps)
+            verification = self._prove(parts, before, reports)
+        if self.output is not None:
+            self.progress("saving", steps - 1, steps)
+            self._save(parts, unchanged)
+        return self._report(reports, verification, written=self.output is not None)
+
+    def _save(self, parts: Parts, unchanged: bool) -> None:
+        from graphkit.model.file import save
+
+        assert self.output is not None
+        save(parts, self.output, self.file, self.model.locations(), unchanged=unchanged)
+
+    def _report(self, reports: Sequence[PassReport], proof: Verification, *, written: bool) -> RewriteReport:
+        output = None if self.output is None else str(self.output)
+        return RewriteReport(self.model.where, output, tuple(reports), proof, written, _versions())
+
+    def _refused(
+        self, error: GraphkitError, reports: Sequence[PassReport], proof: Verification
+    ) -> GraphkitError:
+        """``error``, with the report of what happened until then."""
+        error.report = self._report(reports, proof, written=False)
+        return error
+
+    # -- is the result a valid model?
+
+    def _export(self, reports: list[PassReport]) -> Parts:
+        try:
+            return self.model.export()
+        except (
+            Exception
+        ) as error:  # of GraphSurgeon, protobuf or our own encoder: a pass left what has no encoding
+            culprit = self._culprit(lambda model: _crashes(model.export))
+            failed = PassFailed(f"pass '{culprit}' left a graph that cannot be written: {_said(error)}")
+            raise self._refused(
+                failed, reports, Verification("not-run", str(failed), culprit=culprit)
+            ) from error
+
+    def _check(self, parts: Parts, reports: list[PassReport]) -> list[PassReport]:
+        """onnx.checker on the result; when the original fails it too, a note says so, and blames no pass."""
+        from graphkit.rewrite.validity import invalid
+
+        wrong = invalid(parts)
+        if wrong is None:
+            return reports
+        already = invalid([self.file.data])
+        if already is not None:
+            note = f"onnx.checker refuses the original too: {already}"
+            return [*reports[:-1], replace(reports[-1], notes=(*reports[-1].notes, note))]
+        culprit = self._culprit(lambda model: invalid(model.export()) is not None)
+        failed = PassFailed(f"pass '{culprit}' left a model that onnx.checker refuses: {wrong}")
+        raise self._refused(failed, reports, Verification("not-run", str(failed), culprit=culprit))
+
+    # -- does it compute the same?
+
+    def _prove(self, parts: Parts, before: Snapshot, reports: list[PassReport]) -> Verification:
+        if not self.verify:
+            return Verification("not-asked")
+        found = self._compare(parts, before, self.model)
+        if found.status != "differs":
+            return found
+        found = self._blamed(found)
+        raise self._refused(RewriteRefused(_refusal(found)), reports, found)
+
+    def _compare(self, parts: Parts, before: Snapshot, model: Model) -> Verification:
+        from graphkit.compare.equivalence import verify
+
+        return verify(
+            self.file,
+            parts,
+            self.file.folder,
+            touched=before.touched(model),
+            names=before.renamed(model),
+            seed=self.seed,
+            memory=self.memory,
+            feeds=self.feeds,
+        )
+
+    def _blamed(self, found: Verification) -> Verification:
+        """Find the pass after which the numbers differ first, and what differs there."""
+        if len(self.passes) == 1:
+            return replace(found, culprit=str(self.passes[0]))
+        seen: dict[int, Verification] = {len(self.passes): found}
+
+        def differs(count: int) -> bool:
+            if count not in seen:
+                self.progress(f"bisecting: the first {count} passes", 0, 0)
+                seen[count] = self._after(count)
+            return seen[count].status == "differs"
+
+        count = _first(len(self.passes), differs)
+        return replace(seen[count], culprit=str(self.passes[count - 1]))
+
+    def _after(self, count: int) -> Verification:
+        """Whether the numbers hold after the first ``count`` passes."""
+        from graphkit.rewrite.touched import Snapshot
+
+        model = self._fresh()
+        before = Snapshot(model)
+        for step in self.passes[:count]:
+            step.run(model)
+        return self._compare(model.export(), before, model)
+
+    def _culprit(self, broken: Callable[[Model], bool]) -> str:
+        """The spec of the first pass after which the model is ``broken``."""
+
+        def broken_after(count: int) -> bool:
+            model = self._fresh()
+            for step in self.passes[:count]:
+                step.run(model)
+            return broken(model)
+
+        return str(self.passes[_first(len(self.passes), broken_after) - 1])
+
+    def _fresh(self) -> Model:
+        from graphkit.model.graph import Model
+
+        return Model.from_file(self.file)
+
+
+def _first(count: int, holds: Callable[[int], bool]) -> int:
+    """The least n in 1..count for which ``holds``, which does for ``count``, by bisection."""
+    low, high = 0, count
+    while high - low > 1:
+        middle = (low + high) // 2
+        if holds(middle):
+            high = middle
+        else:
+            low = middle
+    return high
+
+
+def _refusal(found: Verification) -> str:
+    tensor = found.first or found.worst
+    where = found.reason if tensor is None else difference(tensor)
+    return f"pass '{found.culprit}' changed what the model computes: {where}; nothing was written"
+
+
+def _said(error: BaseException) -> str:
+    text = str(error).strip()
+    return text.splitlines()[0] if text else type(error).__name__
+
+
+def _crashes(call: Callable[[], object]) -> bool:
+    try:
+        call()
+    except Exception:
+        return True
+    return False
+
+
+_CHUNK = 1 << 20
+
+
+def _same_bytes(parts: Sequence[bytes | memoryview], data: memoryview) -> bool:
+    """Whether the joined parts are ``data``, without joining them."""
+    if sum(len(p) for p in parts) != len(data):
+        return False
+    if len(parts) == 1 and parts[0] is data:
+        return True
+    position = 0
+    for part in parts:
+        view = memoryview(part)
+        for start in range(0, len(view), _CHUNK):
+            chunk = bytes(view[start : start + _CHUNK])
+            if chunk != bytes(data[position : position + len(chunk)]):
+                return False
+            position += len(chunk)
+    return True
+
+
+def _versions() -> dict[str, str]:
+    from importlib.metadata import PackageNotFoundError, version
+
+    found: dict[str, str] = {}
+    for package in ("graphkit", "onnx", "onnx-graphsurgeon", "onnxruntime", "polygraphy", "numpy"):
+        try:
+            found[package] = version(package)
+        except PackageNotFoundError:
+            found[package] = "not installed"
+    return found

@@ -1,0 +1,87 @@
+"""Recipes: a TOML file that lists passes, with their options, in the order in which they run.
+
+    passes = ["silu", "fold-constants:max-size=1M"]
+
+or, when options are many,
+
+    [[pass]]
+    name = "fold-constants"
+    max-size = "1M"
+"""
+
+from __future__ import annotations
+
+import os
+import tomllib
+from pathlib import Path
+from typing import Any
+
+from graphkit.errors import BadRecipe, GraphkitError
+from graphkit.rewrite.framework import Pass
+from graphkit.rewrite.registry import build, pass_class
+from graphkit.rewrite.script import is_script
+
+__all__ = ["load_recipe"]
+
+
+def load_recipe(path: Path | str) -> list[Pass]:
+    """The passes that a recipe lists, built; a script's path in it is relative to the recipe's folder.
+
+    Raises BadRecipe when the file is missing, is no TOML, or does not say what to run; what is wrong with a
+    pass or an option is said with the recipe's name in front.
+    """
+    file = Path(path)
+    try:
+        text = file.read_bytes().decode()
+        tree = tomllib.loads(text)
+    except OSError as error:
+        raise BadRecipe(
+            f"{file}: cannot be read: {error.strerror or error}; check the path of the recipe"
+        ) from error
+    except UnicodeDecodeError as error:
+        raise BadRecipe(f"{file}: is not UTF-8 text; a recipe is a TOML file") from error
+    except tomllib.TOMLDecodeError as error:
+        raise BadRecipe(f"{file}: is not TOML: {error}") from error
+    try:
+        return _passes(tree, file)
+    except BadRecipe:
+        raise
+    except GraphkitError as error:
+        raise type(error)(f"{file}: {error}") from error
+
+
+def _passes(tree: dict[str, Any], file: Path) -> list[Pass]:
+    unknown = sorted(set(tree) - {"passes", "pass"})
+    if unknown:
+        raise BadRecipe(
+            f"{file}: has no use for '{unknown[0]}'; a recipe has `passes = […]` or [[pass]] tables"
+        )
+    if len(tree) != 1:
+        both = (
+            "both `passes` and [[pass]], whose order would be a guess; use one" if tree else "no passes in it"
+        )
+        raise BadRecipe(f"{file}: has {both}")
+    if "passes" in tree:
+        specs = tree["passes"]
+        if not isinstance(specs, list) or not all(isinstance(s, str) for s in specs):
+            raise BadRecipe(f'{file}: `passes` must be a list of texts, such as passes = ["silu"]')
+        return [build(_anchored(spec, file.parent)) for spec in specs]
+    tables = tree["pass"]
+    if not isinstance(tables, list):
+        raise BadRecipe(f"{file}: write [[pass]] with two brackets: the passes are a list")
+    return [_from_table(table, number, file) for number, table in enumerate(tables, 1)]
+
+
+def _from_table(table: Any, number: int, file: Path) -> Pass:
+    if not isinstance(table, dict) or not isinstance(table.get("name"), str):
+        raise BadRecipe(f'{file}: [[pass]] number {number} needs a name, such as name = "silu"')
+    values = {k: v for k, v in table.items() if k != "name"}
+    return pass_class(_anchored(table["name"], file.parent)).from_values(values)
+
+
+def _anchored(spec: str, folder: Path) -> str:
+    """A script's path, seen from the recipe's folder."""
+    if not is_script(spec) or os.path.isabs(spec):
+        return spec
+    joined = os.path.join(folder, spec)
+    return joined if os.path.isabs(joined) else os.path.join(".", os.path.normpath(joined))

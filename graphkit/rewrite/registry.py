@@ -1,0 +1,129 @@
+"""Finds passes: each ``graphkit.passes`` entry point names a package, each public module holds one."""
+
+from __future__ import annotations
+
+import importlib
+import importlib.util
+import pkgutil
+from collections.abc import Iterator
+from dataclasses import dataclass
+from difflib import get_close_matches
+from functools import cache
+from importlib.metadata import EntryPoint, entry_points
+from types import ModuleType
+
+from graphkit.errors import BadPass, GraphkitError, UnknownPass
+from graphkit.rewrite.failure import describe_failure
+from graphkit.rewrite.framework import Pass, is_concrete
+from graphkit.rewrite.script import is_script, load_script
+
+__all__ = ["GROUP", "Installed", "build", "installed", "passes", "pass_class"]
+
+GROUP = "graphkit.passes"
+
+
+@dataclass(frozen=True)
+class Installed:
+    """Where an installed pass is: its name, its module, and the distribution that brought it."""
+
+    name: str
+    module: str
+    package: str
+    attribute: str | None = None
+
+    def load(self) -> type[Pass]:
+        """Import the pass; BadPass when its module does not import or does not hold that one pass."""
+        module = _import(self.module, self.package)
+        if self.attribute is not None:
+            found = [getattr(module, self.attribute, None)]
+        else:
+            found = [c for c in vars(module).values() if is_concrete(c) and c.__module__ == module.__name__]
+        if len(found) != 1 or not is_concrete(found[0]):
+            raise BadPass(
+                f"module {self.module} of {self.package} must hold one pass, and holds {len(found)}"
+            )
+        cls: type[Pass] = found[0]  # type: ignore[assignment]
+        if getattr(cls, "name", None) != self.name:
+            raise BadPass(
+                f"module {self.module} of {self.package} must hold the pass '{self.name}', "
+                f"and holds '{getattr(cls, 'name', cls.__name__)}'; give file and pass one name"
+            )
+        return cls
+
+
+@cache
+def installed() -> dict[str, Installed]:
+    """Every installed pass by name, found without importing any; BadPass when two share a name."""
+    found: dict[str, Installed] = {}
+    for entry in sorted(entry_points(group=GROUP), key=lambda e: (e.name, e.value)):
+        for one in _of_entry(entry):
+            other = found.setdefault(one.name, one)
+            if (other.module, other.attribute) != (one.module, one.attribute):
+                raise BadPass(
+                    f"two installed passes are named '{one.name}': {other.module} of {other.package} and "
+                    f"{one.module} of {one.package}; uninstall one of the packages"
+                )
+    return dict(sorted(found.items()))
+
+
+def passes() -> dict[str, type[Pass]]:
+    """Every installed pass by name, imported."""
+    return {name: one.load() for name, one in installed().items()}
+
+
+def pass_class(name: str) -> type[Pass]:
+    """The class of an installed pass, or of ``./file.py:name``; UnknownPass names the closest there are."""
+    if is_script(name):
+        return load_script(name)[0]
+    found = installed().get(name)
+    if found is None:
+        close = get_close_matches(name, installed(), 3, 0.5)
+        hint = f"did you mean {' or '.join(close)}?" if close else "`graphkit passes` lists those installed"
+        raise UnknownPass(f"there is no pass '{name}'; {hint}")
+    return found.load()
+
+
+def build(spec: str) -> Pass:
+    """Turn ``silu``, ``silu:key=value`` or ``./file.py:name:key=value`` into a pass, its options checked."""
+    if is_script(spec):
+        cls, arguments = load_script(spec)
+        return cls.from_spec(arguments)
+    name, _, arguments = spec.partition(":")
+    return pass_class(name).from_spec(arguments)
+
+
+def _of_entry(entry: EntryPoint) -> Iterator[Installed]:
+    package = entry.dist.name if entry.dist is not None else entry.module
+    if entry.attr:
+        cls = _import(entry.module, package)
+        named = getattr(getattr(cls, entry.attr, None), "name", entry.name)
+        yield Installed(named, entry.module, package, entry.attr)
+        return
+    for module in _public_modules(entry.module, package):
+        yield Installed(module.rpartition(".")[2].replace("_", "-"), module, package)
+
+
+def _public_modules(name: str, package: str) -> list[str]:
+    try:
+        spec = importlib.util.find_spec(name)
+    except (ImportError, ValueError) as error:
+        raise BadPass(
+            f"passes of {package}: {name} cannot be found ({error}); reinstall {package}"
+        ) from error
+    if spec is None:
+        raise BadPass(f"passes of {package}: there is no module {name}; reinstall or uninstall {package}")
+    if spec.submodule_search_locations is None:
+        return [name]
+    found = pkgutil.iter_modules(spec.submodule_search_locations)
+    return [f"{name}.{m.name}" for m in found if not m.name.startswith("_")]
+
+
+def _import(module: str, package: str) -> ModuleType:
+    try:
+        return importlib.import_module(module)
+    except GraphkitError:
+        raise
+    except (Exception, SystemExit) as error:
+        raise BadPass(
+            f"pass module {module} of {package} does not import: {describe_failure(error, None)}"
+        ) from error

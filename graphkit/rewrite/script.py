@@ -1,0 +1,217 @@
+"""Passes in a file, ``--pass ./file.py:name``: a pass class, or any function on a GraphSurgeon graph."""
+
+from __future__ import annotations
+
+import hashlib
+import importlib.util
+import inspect
+import re
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from types import ModuleType
+from typing import TYPE_CHECKING, Any, ClassVar, get_type_hints
+
+from graphkit.errors import BadPass, GraphkitError
+from graphkit.rewrite.failure import describe_failure
+from graphkit.rewrite.framework import Pass, Tally, is_concrete
+from graphkit.rewrite.options import MISSING, option, rest
+
+if TYPE_CHECKING:
+    from graphkit.model.graph import Graph
+
+__all__ = ["FunctionPass", "function_pass", "is_script", "load_script"]
+
+_SPEC = re.compile(r"(?P<path>.+?\.py)(?::(?P<name>\w*))?(?::(?P<arguments>.*))?", re.DOTALL)
+
+
+def is_script(spec: str) -> bool:
+    """Whether a spec names a file rather than an installed pass."""
+    found = _SPEC.fullmatch(spec)
+    return found is not None and ":" not in found["path"].replace("\\", "/").split("/")[0][2:]
+
+
+def load_script(spec: str) -> tuple[type[Pass], str]:
+    """The pass class that ``path.py[:name[:key=value,…]]`` names, and its arguments.
+
+    Without a name the file must hold one pass. Raises BadPass when the file is missing, does not import, or
+    does not hold what is named.
+    """
+    found = _SPEC.fullmatch(spec)
+    if found is None:
+        raise BadPass(f"'{spec}' names no script; write ./file.py:name")
+    path, name, arguments = found["path"], found["name"] or "", found["arguments"] or ""
+    module = _load(path)
+    target = getattr(module, name, None) if name else _only(module, path)
+    if target is None:
+        raise BadPass(
+            f"{path} has no '{name}'; it has {', '.join(_runnable(module)) or 'no pass and no function'}"
+        )
+    origin = f"{path}:{name}" if name else path
+    if is_concrete(target):
+        target.origin = origin
+        return target, arguments
+    if not inspect.isroutine(target):
+        raise BadPass(f"'{name}' in {path} is no pass class and no function on a graph")
+    return function_pass(target, origin), arguments
+
+
+def _load(path: str) -> ModuleType:
+    """Import a file under a name of its own, once for each state of the file."""
+    file = Path(path).resolve()
+    try:
+        source = file.read_bytes()
+    except OSError as error:
+        raise BadPass(
+            f"{path}: cannot be read: {error.strerror or error}; check the path of the pass"
+        ) from error
+    key = hashlib.sha256(str(file).encode() + b"\0" + source).hexdigest()[:16]
+    name = f"graphkit_script_{key}"
+    if name in sys.modules:
+        return sys.modules[name]
+    spec = importlib.util.spec_from_file_location(name, file)
+    if spec is None or spec.loader is None:
+        raise BadPass(f"{path}: is no Python file")
+    module = sys.modules[name] = importlib.util.module_from_spec(spec)
+    sys.path.insert(0, str(file.parent))  # a script may import its neighbours, as when it is run
+    try:
+        spec.loader.exec_module(module)
+    except (Exception, SystemExit) as error:
+        del sys.modules[name]
+        if isinstance(error, GraphkitError):
+            raise
+        said = _syntax(error) if isinstance(error, SyntaxError) else describe_failure(error, None)
+        raise BadPass(f"{path}: does not import: {said}") from error
+    finally:
+        sys.path.remove(str(file.parent))
+    return module
+
+
+def _syntax(error: SyntaxError) -> str:
+    return f"{type(error).__name__}: {error.msg} ({Path(error.filename or '').name}:{error.lineno})"
+
+
+def _runnable(module: ModuleType) -> list[str]:
+    """Public names of the file that can be run: its own pass classes and functions."""
+    own = ((k, v) for k, v in vars(module).items() if not k.startswith("_") and _made_in(v, module))
+    return [k for k, v in own if is_concrete(v) or inspect.isfunction(v)]
+
+
+def _made_in(value: object, module: ModuleType) -> bool:
+    return getattr(value, "__module__", None) == module.__name__
+
+
+def _only(module: ModuleType, path: str) -> Any:
+    names = _runnable(module)
+    classes = [n for n in names if is_concrete(getattr(module, n))] or names
+    if len(classes) != 1:
+        raise BadPass(f"{path}: say which pass: {path}:NAME, one of {', '.join(names) or 'none'}")
+    return getattr(module, classes[0])
+
+
+class FunctionPass(Pass):
+    """A plain function ``f(graph, **options)`` on a GraphSurgeon graph, run as a pass.
+
+    It edits the graph in place and returns None or that graph, or returns another graph, which takes its
+    place.
+    """
+
+    function: ClassVar[Callable[..., Any]]
+
+    def apply(self, graph: Graph, tally: Tally) -> None:
+        """Call the function on the main graph, and count the nodes that came, went or changed."""
+        before = _states(graph)
+        given: dict[str, Any] = {}
+        for field in self.options():
+            value = getattr(self, field.name)
+            given.update(value) if field.metadata.get("rest") else given.update({field.name: value})
+        result = type(self).function(graph.gs, **given)
+        if result is not None and result is not graph.gs:
+            _adopt(graph.gs, result)
+        after = _states(graph)
+        changed = sum(1 for key, state in after.items() if before.get(key) != state)
+        tally.rewrite(max(changed, sum(1 for key in before if key not in after)))
+
+
+def _adopt(old: Any, new: Any) -> None:
+    """Let the graph that the model knows hold what the function returned."""
+    if not all(hasattr(new, a) for a in ("nodes", "inputs", "outputs")):
+        raise TypeError(f"returned a {type(new).__name__}, not a graph or None")
+    nodes, inputs, outputs = list(new.nodes), list(new.inputs), list(new.outputs)
+    old.nodes = type(old.nodes)(nodes) if type(old.nodes) is not list else nodes
+    old.inputs, old.outputs = inputs, outputs
+    for name in ("opset", "name", "doc_string", "functions", "import_domains"):
+        if hasattr(new, name):
+            setattr(old, name, getattr(new, name))
+
+
+def _states(graph: Graph) -> dict[int, tuple[Any, ...]]:
+    """What each node is now; the node itself is kept, so that its id is not used again."""
+    return {
+        id(n): (
+            n.op,
+            n.name,
+            n.domain,
+            tuple((k, v if isinstance(v, int | float | str) else id(v)) for k, v in n.attrs.items()),
+            tuple((id(t), t.name) for t in (*n.inputs, *n.outputs)),
+            _Kept(n),
+        )
+        for scope in graph.scopes()
+        for n in scope.nodes
+    }
+
+
+class _Kept:
+    """Holds an object, and equals whatever else holds it: GraphSurgeon's own ``==`` compares by name."""
+
+    def __init__(self, held: Any) -> None:
+        self.held = held
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, _Kept) and other.held is self.held
+
+    __hash__ = None  # type: ignore[assignment]
+
+
+def function_pass(function: Callable[..., Any], origin: str = "") -> type[FunctionPass]:
+    """A pass class for a plain function: its parameters after the graph are the options.
+
+    Their annotations are the types, or else the types of their defaults, or else str; ``**others: str``
+    takes all other keys.
+    """
+    name = getattr(function, "__name__", "function")
+    try:
+        parameters = list(inspect.signature(function).parameters.values())
+        hints = get_type_hints(function)
+    except (TypeError, ValueError, NameError) as error:
+        raise BadPass(f"function '{name}' cannot be a pass: {error}") from error
+    if not parameters or parameters[0].kind is inspect.Parameter.KEYWORD_ONLY:
+        raise BadPass(f"function '{name}' cannot be a pass: it must take a graph as its first argument")
+    body: dict[str, Any] = {"name": name, "origin": origin, "function": staticmethod(function)}
+    annotations: dict[str, Any] = {}
+    for parameter in parameters[1:]:
+        kind, declared = _declared(parameter, hints)
+        if declared is not None:
+            annotations[parameter.name], body[parameter.name] = kind, declared
+    body |= {
+        "__annotations__": annotations,
+        "__doc__": inspect.getdoc(function),
+        "__module__": function.__module__,
+    }
+    return type(f"{name}_pass", (FunctionPass,), body)
+
+
+def _declared(parameter: inspect.Parameter, hints: dict[str, Any]) -> tuple[Any, Any]:
+    if parameter.kind is inspect.Parameter.VAR_POSITIONAL:
+        return None, None
+    if parameter.kind is inspect.Parameter.VAR_KEYWORD:
+        return dict[str, str], rest(help="every other key", metavar="KEY=VALUE")
+    required = parameter.default is inspect.Parameter.empty
+    kind = hints.get(
+        parameter.name, str if required or parameter.default is None else type(parameter.default)
+    )
+    if required:
+        return kind, option(default=MISSING, help="")
+    if parameter.default is None and parameter.name not in hints:
+        kind = str | None
+    return kind, option(default=parameter.default, help="")

@@ -1,0 +1,87 @@
+"""com.microsoft operators that ONNX Runtime's CPU build lacks, for onnx's ReferenceEvaluator.
+
+Definitions: ONNX Runtime, docs/ContribOperators.md. All compute in float32 and return the input's dtype.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from onnx.reference.op_run import OpRun
+
+Array = NDArray[Any]
+
+
+def sigmoid(x: Array) -> Array:
+    """1 / (1 + exp(-x)) without overflow at either end."""
+    e = np.exp(-np.abs(x))
+    return np.asarray(np.where(x >= 0, 1 / (1 + e), e / (1 + e)))
+
+
+def group_norm(
+    x: Array, gamma: Array, beta: Array, *, groups: int, epsilon: float, activation: int, channels_last: int
+) -> Array:
+    """Normalise (N, …, C) or (N, C, …) over groups of channels; ``activation`` 1 applies SiLU."""
+    wide = x.astype(np.float32)
+    nchw = np.moveaxis(wide, -1, 1) if channels_last else wide
+    n, c = nchw.shape[:2]
+    rows = nchw.reshape(n, groups, -1)
+    mean = rows.mean(axis=-1, keepdims=True)
+    rows = (rows - mean) / np.sqrt(rows.var(axis=-1, keepdims=True) + np.float32(epsilon))
+    per_channel = (1, c) + (1,) * (nchw.ndim - 2)
+    y = rows.reshape(nchw.shape) * gamma.astype(np.float32).reshape(per_channel)
+    y = y + beta.astype(np.float32).reshape(per_channel)
+    y = y * sigmoid(y) if activation else y
+    return np.asarray(np.moveaxis(y, 1, -1) if channels_last else y).astype(x.dtype)
+
+
+def _settings(kwargs: dict[str, Any]) -> dict[str, Any]:
+    """The attributes of both norms; absent ones arrive as None."""
+    defaults = {"groups": 32, "epsilon": 1e-5, "activation": 0, "channels_last": 1}
+    return {k: d if kwargs.get(k) is None else kwargs[k] for k, d in defaults.items()}
+
+
+class GroupNorm(OpRun):
+    """GroupNorm(X, gamma, beta), SiLU folded in when activation = 1."""
+
+    op_domain = "com.microsoft"
+
+    def _run(self, x: Array, gamma: Array, beta: Array, **kwargs: Any) -> tuple[Array]:
+        return (group_norm(x, gamma, beta, **_settings(kwargs)),)
+
+
+class SkipGroupNorm(OpRun):
+    """GroupNorm(X + skip + bias); the optional second output is that sum."""
+
+    op_domain = "com.microsoft"
+
+    def _run(
+        self, x: Array, gamma: Array, beta: Array, skip: Array, bias: Array | None = None, **kwargs: Any
+    ) -> tuple[Array, ...]:
+        settings = _settings(kwargs)
+        if skip.ndim == 2:  # (N, C): one value a channel
+            n, c = skip.shape
+            spatial = (1,) * (x.ndim - 2)
+            skip = skip.reshape((n, *spatial, c) if settings["channels_last"] else (n, c, *spatial))
+        total = x.astype(np.float32) + skip.astype(np.float32)
+        if bias is not None:
+            shape = (-1,) if settings["channels_last"] else (-1,) + (1,) * (x.ndim - 2)
+            total = total + bias.astype(np.float32).reshape(shape)
+        y = group_norm(total, gamma, beta, **settings).astype(x.dtype)
+        return (y, total.astype(x.dtype))[: max(len(self.onnx_node.output), 1)]
+
+
+class QuickGelu(OpRun):
+    """x * sigmoid(alpha * x), alpha 1.702 unless the node says otherwise."""
+
+    op_domain = "com.microsoft"
+
+    def _run(self, x: Array, **kwargs: Any) -> tuple[Array]:
+        alpha = kwargs.get("alpha")
+        wide = x.astype(np.float32)
+        return ((wide * sigmoid(wide * np.float32(1.702 if alpha is None else alpha))).astype(x.dtype),)
+
+
+OPS = (GroupNorm, SkipGroupNorm, QuickGelu)

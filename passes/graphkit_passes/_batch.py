@@ -1,0 +1,150 @@
+"""Nodes that depend on constants alone, as a small model of their own that can be inferred and run."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import onnx
+from graphkit import BadInput, Graph, GraphkitError
+from graphkit.model.encode import attribute, schema_type
+from graphkit.model.operators import domain_of
+from graphkit.model.surgeon import Constant, Node, Tensor, onnx_dtype, tensor_proto
+from graphkit.run.evaluate import Evaluation, Setting, evaluate
+
+_STUB_OVER = 1024  # bytes; no shape depends on a larger constant
+
+
+@dataclass
+class Result:
+    """What inference says of one output before anything runs: element type, dims, bytes; None: not known."""
+
+    dtype: int | None = None
+    shape: tuple[int, ...] | None = None
+    nbytes: int | None = None
+
+
+@dataclass
+class Batch:
+    """Candidates of one root (the main graph with its subgraphs, or a function), in an order that runs."""
+
+    root: Graph
+    functions: Sequence[onnx.FunctionProto] = ()
+    nodes: list[tuple[Graph, Node]] = field(default_factory=list)
+    protos: list[onnx.NodeProto] = field(default_factory=list)
+    leaves: dict[str, tuple[Graph, Tensor]] = field(default_factory=dict)
+    _names: dict[int, tuple[str, Tensor]] = field(default_factory=dict)
+
+    def name(self, tensor: Tensor) -> str:
+        """The name of a tensor in the small model: branches may use one name twice, so all get new ones."""
+        if not tensor.name:
+            return ""
+        return self._names.setdefault(id(tensor), (f"t{len(self._names)}", tensor))[0]
+
+    def add(self, graph: Graph, node: Node, constants: Iterable[Tensor]) -> str | None:
+        """Take a node in; ``constants`` are those of its inputs that no node of the batch makes.
+
+        Returns why not when it cannot be written down.
+        """
+        try:
+            proto = self._proto(graph, node)
+        except (GraphkitError, TypeError, ValueError) as error:
+            return str(error)
+        self.nodes.append((graph, node))
+        self.protos.append(proto)
+        self.leaves.update((self.name(t), (graph, t)) for t in constants)
+        return None
+
+    def _proto(self, graph: Graph, node: Node) -> onnx.NodeProto:
+        domain = domain_of(node)
+        proto = onnx.NodeProto(op_type=node.op, domain=domain)
+        record = graph.model.records.nodes.get(id(node))
+        if record is not None and (record.op, record.domain) == (node.op, node.domain or ""):
+            proto.overload = onnx.NodeProto.FromString(bytes(record.view)).overload
+        proto.input.extend(self.name(t) for t in node.inputs)
+        proto.output.extend(self.name(t) for t in node.outputs)
+        for key, value in node.attrs.items():
+            proto.attribute.append(_attribute(key, value, schema_type(node.op, domain, graph.version(domain), key)))
+        return proto
+
+    def drop(self, gone: set[int]) -> None:
+        """Leave out nodes by place, and those that read what they make."""
+        kept_nodes, kept_protos, lost = [], [], set[str]()
+        for index, (entry, proto) in enumerate(zip(self.nodes, self.protos, strict=True)):
+            if index in gone or any(n in lost for n in proto.input):
+                lost.update(o for o in proto.output if o)
+            else:
+                kept_nodes.append(entry)
+                kept_protos.append(proto)
+        self.nodes, self.protos = kept_nodes, kept_protos
+
+    def setting(self) -> Setting:
+        """The opset imports of the root."""
+        imports = {o.domain: int(o.version) for o in self.root.gs.import_domains or []}
+        imports = {d: v for d, v in imports.items() if d != "ai.onnx"} | {"": self.root.opset}
+        return Setting(imports, self.functions, self.root.model.shell.ir_version)
+
+    def infer(self) -> dict[int, Result]:
+        """Type, shape and size of every output, by the tensor's identity; large constants are not read."""
+        stubs = [_stub(graph, t, name) for name, (graph, t) in self.leaves.items()]
+        model = self.setting().model(self.protos, stubs)
+        try:
+            typed = onnx.shape_inference.infer_shapes(model, data_prop=True)
+        except (onnx.shape_inference.InferenceError, RuntimeError, ValueError):
+            return {}
+        told = {i.name: _result(i.type) for i in (*typed.graph.output, *typed.graph.value_info)}
+        return {key: told[name] for key, (name, _) in self._names.items() if name in told}
+
+    def evaluate(self) -> Evaluation:
+        """Run the batch; the values are by the names that :meth:`name` gives."""
+        used = {i for p in self.protos for i in p.input}
+        constants = {}
+        for name, (graph, tensor) in self.leaves.items():
+            values = graph.value(tensor) if name in used else None
+            if values is not None:
+                constants[name] = tensor_proto(values, name)
+        return evaluate(self.protos, constants, self.setting())
+
+
+def _attribute(name: str, value: Any, kind: int | None) -> onnx.AttributeProto:
+    if isinstance(value, Constant):
+        held = value._values
+        tensor = held.tensor if hasattr(held, "tensor") else tensor_proto(held, "")
+        return onnx.helper.make_attribute(name, tensor)
+    return onnx.AttributeProto.FromString(b"".join(attribute(name, value, kind)))
+
+
+def _stub(graph: Graph, tensor: Tensor, name: str) -> onnx.TensorProto:
+    """A constant for inference: whole when small, else its type and shape."""
+    values = graph.value(tensor) if graph.nbytes(tensor) <= _STUB_OVER else None
+    if values is not None:
+        return tensor_proto(values, name)
+    dims = [d for d in graph.shape(tensor) or () if isinstance(d, int)]
+    stub = onnx.TensorProto(name=name, dims=dims, data_type=onnx_dtype(graph.dtype(tensor)))
+    stub.data_location = onnx.TensorProto.EXTERNAL
+    stub.external_data.add(key="location", value="left-out")
+    return stub
+
+
+def _result(kind: onnx.TypeProto) -> Result:
+    if kind.WhichOneof("value") != "tensor_type" or not kind.tensor_type.elem_type:
+        return Result()
+    dtype, dims = kind.tensor_type.elem_type, kind.tensor_type.shape.dim
+    known = kind.tensor_type.HasField("shape") and all(d.HasField("dim_value") and d.dim_value >= 0 for d in dims)
+    if not known:
+        return Result(dtype)
+    count = 1
+    for d in dims:
+        count *= d.dim_value
+    size = onnx.helper.tensor_dtype_to_np_dtype(dtype).itemsize
+    return Result(dtype, tuple(d.dim_value for d in dims), count * size)
+
+
+def readable(graph: Graph, tensor: Tensor) -> str | None:
+    """Why the values of a small constant cannot be read; None when they can."""
+    try:
+        graph.value(tensor)
+    except BadInput as error:
+        return str(error)
+    return None

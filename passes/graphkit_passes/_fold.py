@@ -1,0 +1,240 @@
+"""The engine of constant folding: rounds of finding, computing and placing, until nothing changes."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+from graphkit import Graph, Tally
+from graphkit.model.operators import domain_of
+from graphkit.model.scopes import ordered
+from graphkit.model.surgeon import Node, Tensor, onnx_dtype
+from graphkit.rewrite.options import Size
+from graphkit_passes._batch import Batch, Result, readable
+from graphkit_passes._eligible import INFLATING, Rules, overridable
+from graphkit_passes._placing import Placing, held, is_external, is_uniform
+from graphkit_passes._shapes import ShapeFolder
+
+_UNIFORM = 4096  # bytes; larger results of one repeated element stay what makes them
+_MOST = 256 << 20  # bytes that one result may take while it is computed, unless its inputs take more
+_CONE = 1000
+
+Array = np.ndarray[Any, Any]
+
+
+@dataclass
+class Folder:
+    """Folds a whole model. With ``only_shapes``, just what follows from shapes: constants of the file stay nodes."""
+
+    main: Graph
+    tally: Tally
+    max_size: int
+    qdq: bool = False
+    only_shapes: bool = False
+    refused: dict[int, tuple[Graph, Node, str]] = field(default_factory=dict)
+    large: dict[int, tuple[Graph, Node, int]] = field(default_factory=dict)
+    stems: dict[int, Tensor] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        self.rules = Rules(self.main, qdq=self.qdq)
+        self.placing = Placing(self.main)
+        self.shapes = ShapeFolder(self.main, self.placing)
+
+    def run(self) -> None:
+        """Fold until a round finds nothing; then tell what was refused."""
+        while True:
+            made = self.shapes.run()
+            self._done(len(made), made)
+            done = len(made) + self._fold_nodes()
+            self.placing.sweep()
+            if not done and not self._reconsider():
+                break
+        for graph, node, reason in self.refused.values():
+            if node.outputs:
+                self.tally.refuse(graph, node, reason)
+
+    def _done(self, count: int, made: list[Tensor]) -> None:
+        self.tally.rewrite(count)
+        self.stems.update((id(t), t) for t in made)
+
+    def _reconsider(self) -> bool:
+        """A result that was too large may fit now that other readers of its inputs are gone."""
+        fitting = [key for key, (g, n, size) in self.large.items() if n.outputs and size <= self._vanishing(g, n)]
+        for key in fitting:
+            del self.large[key], self.refused[key]
+        return bool(fitting)
+
+    # -- finding
+
+    def _fold_nodes(self) -> int:
+        model = self.main.model
+        total = 0
+        functions: Any = None
+        for root in (self.main, *model.functions):
+            batch = Batch(root)
+            calls = self._collect(batch)
+            if calls:
+                functions = functions if functions is not None else list(model.skeleton().functions)
+                batch.functions = functions
+            total += self._fold_batch(batch)
+        return total
+
+    def _collect(self, batch: Batch) -> bool:
+        """Put every node into ``batch`` that constants reach; returns whether one calls a function."""
+        made: set[int] = set()
+        calls = False
+        for graph in batch.root.scopes():
+            for node in ordered(graph.nodes):
+                if node.op == "Constant" and not domain_of(node):
+                    continue
+                if id(node) not in self.refused and self._reached(graph, node, made):
+                    leaves = [t for t in node.inputs if t.name and id(t) not in made]
+                    reason = self._reason(graph, node, leaves) or batch.add(graph, node, leaves)
+                    if reason is not None:
+                        self.refused[id(node)] = (graph, node, reason)
+                        continue
+                    calls = calls or self.rules.calls(node)
+                    made.update(id(t) for t in node.outputs if t.name)
+        return calls
+
+    def _reached(self, graph: Graph, node: Node, made: set[int]) -> bool:
+        """Whether all inputs are known, in the mode for shapes one of them from a shape; notes defaults of inputs."""
+        inputs = [t for t in node.inputs if t.name]
+        if self.only_shapes and not any(id(t) in made or id(t) in self.stems for t in inputs):
+            return False
+        unknown = [t for t in inputs if id(t) not in made and not graph.is_constant(t)]
+        if not unknown:
+            return any(t.name for t in node.outputs)
+        name = overridable(graph, node)
+        if name is not None and all(held(t) is not None for t in unknown):
+            self.refused[id(node)] = (graph, node, f"'{name}' is the default of an input, which a caller can override")
+        return False
+
+    def _reason(self, graph: Graph, node: Node, leaves: list[Tensor]) -> str | None:
+        found = self.rules.reason(graph, node)
+        for tensor in leaves if found is None else ():
+            nbytes = graph.nbytes(tensor)
+            if nbytes > self.max_size and is_external(tensor):
+                return f"'{tensor.name}' lies in a data file, and would be copied into the model"
+            if nbytes > _MOST and not is_external(tensor) and not hasattr(held(tensor), "view"):
+                continue
+            unreadable = readable(graph, tensor) if _is_text(graph, tensor) else None
+            if unreadable is not None:
+                return unreadable
+        return found
+
+    # -- computing
+
+    def _fold_batch(self, batch: Batch) -> int:
+        if not batch.nodes:
+            return 0
+        results = batch.infer()
+        self._drop_unbounded(batch, results)
+        if not batch.nodes:
+            return 0
+        evaluation = batch.evaluate()
+        for index, reason in evaluation.failures.items():
+            graph, node = batch.nodes[index]
+            self.refused[id(node)] = (graph, node, f"it cannot be computed: {reason}")
+        done: dict[int, tuple[Graph, list[Node]]] = {}
+        for graph, node in batch.nodes:
+            values = {id(t): evaluation.values.get(batch.name(t)) for t in node.outputs if t.name}
+            if any(v is None for v in values.values()) or not self._accept(graph, node, values, results):
+                continue
+            made = self.placing.fold(graph, node, values)
+            self._done(1, made)
+            done.setdefault(id(graph), (graph, []))[1].append(node)
+            self._unlink_early(graph, node)
+        for graph, nodes in done.values():
+            self.placing.remove(graph, nodes)
+        return sum(len(nodes) for _, nodes in done.values())
+
+    def _unlink_early(self, graph: Graph, node: Node) -> None:
+        """Until the node is taken out with the others, its inputs must not count it as a reader."""
+        from graphkit.model.surgeon import unlink
+
+        for tensor in node.inputs:
+            unlink(tensor.outputs, node)
+        list.clear(node.inputs)
+
+    def _drop_unbounded(self, batch: Batch, results: dict[int, Result]) -> None:
+        """Leave out nodes whose results may take any amount of memory; once their inputs are known, for good."""
+        gone: set[int] = set()
+        made = {id(t) for _, n in batch.nodes for t in n.outputs if t.name}
+        for index, (graph, node) in enumerate(batch.nodes):
+            sizes = [results.get(id(t), Result()).nbytes for t in node.outputs if t.name]
+            read = sum(graph.nbytes(t) for t in node.inputs if t.name)
+            reason = _unbounded(node, sizes, read)
+            if reason is None:
+                continue
+            gone.add(index)
+            if not any(id(t) in made for t in node.inputs):
+                self.refused[id(node)] = (graph, node, reason)
+        batch.drop(gone)
+
+    # -- deciding
+
+    def _accept(self, graph: Graph, node: Node, values: dict[int, Array], results: dict[int, Result]) -> bool:
+        for key, value in values.items():
+            told = results.get(key, Result())
+            if told.dtype is not None and onnx_dtype(value.dtype) != told.dtype:
+                self._refuse(graph, node, f"it was computed as {value.dtype}, which is not the type of its output")
+                return False
+            if told.shape is not None and value.shape != told.shape:
+                self._refuse(graph, node, f"it was computed with shape {value.shape}, inference says {told.shape}")
+                return False
+        nbytes = sum(v.nbytes for v in values.values())
+        if nbytes <= self.max_size and not self._repeats(values):
+            return True
+        if nbytes <= self._vanishing(graph, node):
+            return True
+        self.large[id(node)] = (graph, node, nbytes)
+        limit = "repeats one element" if nbytes <= self.max_size else f"max-size is {Size(self.max_size)}"
+        self._refuse(graph, node, f"its result takes {nbytes:,} bytes, more than what it is made of ({limit})")
+        return False
+
+    def _refuse(self, graph: Graph, node: Node, reason: str) -> None:
+        self.refused[id(node)] = (graph, node, reason)
+
+    @staticmethod
+    def _repeats(values: dict[int, Array]) -> bool:
+        return any(v.nbytes > _UNIFORM and is_uniform(v) for v in values.values())
+
+    def _vanishing(self, graph: Graph, node: Node) -> int:
+        """Bytes of the constants that nothing reads any more once ``node`` is folded."""
+        cone = {id(node)}
+        waiting, total, seen = [node], 0, set[int]()
+        while waiting and len(cone) < _CONE:
+            for tensor in self._only_read_by(waiting.pop(), cone, seen):
+                if graph.is_constant(tensor):
+                    total += graph.nbytes(tensor)
+                maker = graph.producer(tensor)
+                if maker is not None and id(maker) not in cone and id(maker) in self.large:
+                    cone.add(id(maker))
+                    waiting.append(maker)
+        return total
+
+    def _only_read_by(self, node: Node, cone: set[int], seen: set[int]) -> Iterator[Tensor]:
+        for tensor in node.inputs:
+            if tensor.name and id(tensor) not in seen and not self.placing.is_end(tensor):
+                seen.add(id(tensor))
+                if all(id(r) in cone for r in tensor.outputs):
+                    yield tensor
+
+
+def _is_text(graph: Graph, tensor: Tensor) -> bool:
+    kind = graph.dtype(tensor)
+    return kind is None or kind == object
+
+
+def _unbounded(node: Node, sizes: list[int | None], read: int) -> str | None:
+    """Why a node should not be run: its result is too large, or nothing says how large it will be."""
+    most = max(_MOST, read)
+    known = [s for s in sizes if s is not None]
+    if sum(known) > most:
+        return f"its result would take {sum(known):,} bytes"
+    if len(known) < len(sizes) and node.op in INFLATING:
+        return "the size of its result cannot be told"
+    return None

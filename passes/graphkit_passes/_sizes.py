@@ -1,0 +1,120 @@
+"""What the options of ``fix-shapes`` say: sizes by input and by symbol, checked against the model."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from graphkit import BadOption, Graph
+from graphkit.model.surgeon import Tensor
+
+Dim = int | str | None
+
+
+@dataclass
+class Sizes:
+    """New shapes of inputs, by name, and sizes of symbols."""
+
+    graph: Graph
+    shapes: dict[str, list[Dim]] = field(default_factory=dict)
+    symbols: dict[str, tuple[int, str]] = field(default_factory=dict)
+
+    def read(self, options: Mapping[str, str]) -> None:
+        """Take all options in. Raises BadOption, in one line, for what does not fit the model or itself."""
+        inputs = {t.name: t for t in self.graph.inputs}
+        known = {d for t in inputs.values() for d in t.shape or () if is_symbol(d)}
+        for key, text in options.items():
+            name, _, value = f"{key}={text}".rpartition("=") if key not in inputs.keys() | known else (key, "", text)
+            item = f"{name}={value}"
+            if name in inputs and (name not in known or not value.strip().isdigit() or len(inputs[name].shape or ()) == 1):
+                self._input(inputs[name], value.strip(), item)
+            elif name in known:
+                self._symbol(name, _size(value.strip(), item), item)
+            else:
+                raise BadOption(f"fix-shapes: '{name}' is neither an input nor a symbol; {_known(inputs, known)}")
+        for tensor in inputs.values():
+            self.shapes.setdefault(tensor.name, list(tensor.shape) if tensor.shape is not None else [])
+            if tensor.shape is None and not self.shapes[tensor.name] and tensor.name not in options:
+                del self.shapes[tensor.name]
+
+    def _input(self, tensor: Tensor, text: str, item: str) -> None:
+        if tensor.type not in (None, "tensor_type"):
+            raise BadOption(f"fix-shapes: {item}: input '{tensor.name}' is a {tensor.type}, which has no shape")
+        declared = None if tensor.shape is None else list(tensor.shape)
+        tokens = _tokens(text, declared, item)
+        if declared is None:
+            declared = [None] * len(tokens)
+        if len(tokens) != len(declared):
+            raise BadOption(
+                f"fix-shapes: {item}: input '{tensor.name}' has {len(declared)} dims ({spelled(declared)}), not {len(tokens)}"
+            )
+        self.shapes[tensor.name] = [
+            self._dim(tensor.name, place, was, token, item)
+            for place, (was, token) in enumerate(zip(declared, tokens, strict=True))
+        ]
+
+    def _dim(self, name: str, place: int, was: Dim, token: str, item: str) -> Dim:
+        if token == "?" or (is_symbol(was) and token == was):
+            return was
+        if not token.isdigit():
+            told = f"is '{was}'" if is_symbol(was) else "has no symbol" if is_free(was) else f"is {was}"
+            raise BadOption(f"fix-shapes: {item}: dim {place} of '{name}' {told}; write a size, or ? to leave it")
+        size = _size(token, item)
+        if is_symbol(was):
+            self._symbol(str(was), size, item)
+        elif not is_free(was) and was != size:
+            raise BadOption(f"fix-shapes: {item}: dim {place} of '{name}' is {was} in the model, not {size}")
+        return size
+
+    def _symbol(self, symbol: str, size: int, item: str) -> None:
+        before = self.symbols.setdefault(symbol, (size, item))
+        if before[0] != size:
+            raise BadOption(f"fix-shapes: symbol '{symbol}' is {before[0]} by '{before[1]}' and {size} by '{item}'")
+
+    def applied(self, shape: Iterable[Dim]) -> list[Dim]:
+        """A shape with the symbols that have a size replaced."""
+        return [self.symbols[d][0] if isinstance(d, str) and d in self.symbols else d for d in shape]
+
+
+def is_free(dim: Any) -> bool:
+    """Whether a declared dim is open and has no name: two dims called ``?`` are not one symbol."""
+    return dim is None or dim in ("", "?", "*") or (isinstance(dim, int) and dim < 0)
+
+
+def is_symbol(dim: Any) -> bool:
+    """Whether a declared dim is a name, which stands for one size wherever it is used."""
+    return isinstance(dim, str) and not is_free(dim)
+
+
+def spelled(shape: Iterable[Dim]) -> str:
+    """A shape as the option takes it."""
+    return "x".join("?" if is_free(d) else str(d) for d in shape) or "scalar"
+
+
+def _tokens(text: str, declared: list[Dim] | None, item: str) -> list[str]:
+    """The dims of ``1x3x?xheight``; a symbol of the model may have an x in its name."""
+    if text == "scalar":
+        return []
+    if declared is not None:
+        parts = [rf"\d+|\?|{re.escape(d)}" if isinstance(d, str) and is_symbol(d) else r"\d+|\?" for d in declared]
+        found = re.fullmatch("x".join(f"({p})" for p in parts), text)
+        if found is not None and parts:
+            return list(found.groups())
+    tokens = text.split("x")
+    if not all(tokens):
+        raise BadOption(f"fix-shapes: '{item}' is no shape; write sizes with x between them, as in 1x3x640x640, or scalar")
+    return tokens
+
+
+def _size(text: str, item: str) -> int:
+    if not re.fullmatch(r"[0-9]{1,18}", text) or int(text) == 0:
+        raise BadOption(f"fix-shapes: '{item}' is no size; write a whole number above 0")
+    return int(text)
+
+
+def _known(inputs: Mapping[str, Tensor], symbols: Iterable[Any]) -> str:
+    told = ", ".join(f"{n} ({spelled(t.shape) if t.shape is not None else 'any shape'})" for n, t in inputs.items())
+    names = ", ".join(sorted(map(str, symbols)))
+    return f"inputs are {told or 'none'}" + (f"; symbols are {names}" if names else "; there are no symbols")

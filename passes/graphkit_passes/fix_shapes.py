@@ -1,0 +1,66 @@
+"""The ``fix-shapes`` pass."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from graphkit import Graph, Pass, Size, Tally, option, rest
+
+
+class FixShapes(Pass):
+    """Gives the inputs of a model fixed sizes, and folds the shape arithmetic that becomes constant.
+
+    ## Why
+    A model exported with dynamic axes computes its shapes while it runs: `Shape`, `Gather`, `Concat`, `Range`, `Expand`
+    and their constants can be half of its nodes. An engine for one size needs none of them, and many builders refuse
+    them where they want an initializer.
+
+    ## Example
+    `fix-shapes:x=1x8` on
+    ```
+    (float[batch,8] x) => (float[batch,2,4] y)
+    d = Shape(x)
+    n = Gather(d, zero)
+    m = Unsqueeze(n, axis)
+    s = Concat <axis = 0> (m, rest)
+    y = Reshape(x, s)
+    ```
+    gives
+    ```
+    (float[1,8] x) => (float[1,2,4] y)
+    y = Reshape(x, s)                       # s is the initializer {1, 2, 4}
+    ```
+    An input is given by its name and shape, `images=1x3x640x640`; `?`, or the symbol that stands there, leaves a dim
+    open, and `scalar` is a shape without dims. A symbol is given by its name and size, `batch=1,height=640`, for all
+    inputs that use it. In a name, write `\\,` for a comma and `\\=` for an equals sign (the last `=` always ends the name).
+
+    Shapes are inferred from the inputs anew: the annotations of outputs and inner tensors are brought up to date, and
+    what a file says wrongly of them is dropped. Folding follows `fold-constants`, for what stems from shapes alone: other
+    constants stay as they are.
+
+    ## When it refuses
+    It stops, with nothing changed, when an input or symbol is not known, when a size contradicts the model's own, or when
+    one symbol would get two sizes. A node that cannot be computed stays, and the report says why.
+
+    ## Source
+    https://onnx.ai/onnx/repo-docs/IR.html#static-tensor-shapes
+    """
+
+    name = "fix-shapes"
+
+    max_size: Size = option(
+        default=Size(1 << 20), help="a result with more bytes is folded only when the model does not grow by it"
+    )
+    sizes: Mapping[str, str] = rest(help="the shape of an input, or the size of a symbol", metavar="NAME=1x3x640x640")
+
+    def apply(self, graph: Graph, tally: Tally) -> None:
+        """Set the inputs, fold to a fixed point, then bring the annotations up to date."""
+        from graphkit_passes._annotate import annotate, set_inputs
+        from graphkit_passes._fold import Folder
+        from graphkit_passes._sizes import Sizes
+
+        sizes = Sizes(graph)
+        sizes.read(self.sizes)
+        tally.rewrite(set_inputs(graph, sizes))
+        Folder(graph, tally, int(self.max_size), only_shapes=True).run()
+        tally.rewrite(annotate(graph, sizes))

@@ -1,0 +1,202 @@
+"""The ``rename`` pass."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
+from functools import partial
+from typing import TYPE_CHECKING, Any, Literal
+
+from graphkit import BadOption, Pass, option
+from graphkit_passes._names import Tree, definitions, interface
+
+if TYPE_CHECKING:
+    from graphkit import Graph, Tally
+
+
+class Rename(Pass):
+    r"""Rename nodes and tensors by a regular expression.
+
+    Each name becomes ``re.sub(pattern, to, name)``: the expression may match anywhere in the name and
+    several times, ``^`` and ``$`` anchor it, and ``\1`` or ``\g<group>`` in ``to`` stand for what a group
+    matched. The main graph, subgraphs and local functions are all renamed; the inputs and outputs of the
+    main graph, which are the model's interface, only with ``io=true``. Types, quantization annotations and
+    device configurations follow.
+
+    All new names are given at once, so ``a`` can become ``b`` while ``b`` becomes ``c``. An expression that
+    matches its own results renames them again in the next run: write ``^(?!x/)`` instead of ``^`` to put
+    ``x/`` in front once.
+
+    ## Why
+    Two models that are to be merged need names that differ; tools that trip over ``/`` or ``::`` need names
+    without; and an engine's layers are easier to find under names that a person chose.
+
+    ## Example
+    ``rename:pattern=^/,to=x/``
+
+    ```
+    g (float[2] x) => (float[2] y) {
+      [/act/Relu] /act/out = Relu(x)
+      [/neg/Neg] y = Neg(/act/out)
+    }
+    ```
+    becomes
+    ```
+    g (float[2] x) => (float[2] y) {
+      [x/act/Relu] x/act/out = Relu(x)
+      [x/neg/Neg] y = Neg(x/act/out)
+    }
+    ```
+
+    ## When it refuses
+    A name stays as it is when
+
+    - it belongs to an input or output of the main graph, and ``io=true`` was not given,
+    - the new name would be empty,
+    - the new name is that of another tensor that is visible there: in the same scope, in one around it, or
+      in a subgraph below, where it would be captured by mistake; for nodes, of another node in the same
+      scope,
+    - a training graph or an attribute that is a list of graphs refers to the tensor, or to the new name.
+
+    ## Source
+    The names that a scope sees: https://onnx.ai/onnx/repo-docs/IR.html#names-within-a-graph. The expressions:
+    https://docs.python.org/3/library/re.html.
+    """
+
+    name = "rename"
+
+    pattern: str = option(help="Python regular expression to look for in each name", metavar="REGEX")
+    to: str = option(help=r"what to put in place of each match; \1 is its first group", metavar="TEXT")
+    io: bool = option(default=False, help="rename inputs and outputs of the main graph too")
+    what: Literal["both", "nodes", "tensors"] = option(default="both", help="which names to change")
+
+    def __post_init__(self) -> None:
+        try:
+            self.to.encode()
+            expression = re.compile(self.pattern)
+        except (re.error, RecursionError, OverflowError, UnicodeEncodeError) as error:
+            raise BadOption(
+                f"rename:pattern={self.pattern!a},to={self.to!a} cannot be used: {error}"
+            ) from None
+        try:
+            expression.sub(self.to, "")
+        except (re.error, IndexError) as error:
+            raise BadOption(f"rename:to={self.to} does not fit pattern {self.pattern}: {error}") from None
+
+    def apply(self, graph: Graph, tally: Tally) -> None:
+        """Rename in every scope; nodes first, then tensors."""
+        substitute = partial(re.compile(self.pattern).sub, self.to)
+        names = [] if self.what == "tensors" else _nodes(graph, substitute)
+        if self.what != "nodes":
+            names += _tensors(graph, substitute, self.io)
+        for name in names:
+            if name.reason:
+                tally.refuse(name.scope, name.place, name.reason)
+            elif name.new != name.old:
+                name.give()
+                tally.rewrite(len(name.nodes) or 1)
+        again = next((n for n in names if n.new != n.old and substitute(n.new) != n.new), None)
+        if again is not None:
+            tally.note(
+                f"the pattern matches the names it makes: another run would rename '{again.new}' again"
+            )
+
+
+@dataclass(eq=False, slots=True)
+class _Name:
+    """One name in one scope: of a tensor, or of the nodes that share it; ``reason`` says why it must stay."""
+
+    scope: Graph
+    old: str
+    new: str
+    tensor: Any = None
+    nodes: Sequence[Any] = ()
+    reason: str = ""
+
+    @property
+    def place(self) -> Any:
+        """What a refusal points at."""
+        return self.nodes[0] if self.nodes else self.tensor
+
+    def keep(self, reason: str) -> None:
+        """Take the new name back."""
+        self.new, self.reason = self.old, reason
+
+    def give(self) -> None:
+        """Hand the new name out."""
+        for node in self.nodes:
+            node.name = self.new
+        if self.tensor is not None:
+            self.scope.rename(self.tensor, self.new)
+
+
+def _nodes(graph: Graph, substitute: Callable[[str], str]) -> list[_Name]:
+    """The names of nodes, scope by scope; nodes without one have none to change."""
+    found: list[_Name] = []
+    for scope in graph.scopes():
+        sharing: dict[str, list[Any]] = {}
+        for node in scope.nodes:
+            if node.name:
+                sharing.setdefault(node.name, []).append(node)
+        names = [_Name(scope, old, substitute(old), nodes=nodes) for old, nodes in sharing.items()]
+        _settle(names, "node", lambda a, b: True)
+        found += names
+    return found
+
+
+def _tensors(graph: Graph, substitute: Callable[[str], str], io: bool) -> list[_Name]:
+    """The names of tensors in all scopes; those of the interface, and those that are pinned, are kept."""
+    model = graph.model
+    ends = {} if io else interface(model)
+    names = []
+    for found in definitions(model):
+        old = found.tensor.name
+        name = _Name(found.scope, old, old if found.ghost else substitute(old), found.tensor)
+        names.append(name)
+        if name.new != old and id(found.tensor) in ends:
+            name.keep(f"it is {ends[id(found.tensor)]}; io=true renames those too")
+        elif name.new != old and old in model.pinned:
+            name.keep("a training graph or a list of graphs refers to it")
+        elif name.new != old and name.new in model.pinned:
+            name.keep(f"a training graph or a list of graphs uses the new name, '{name.new}'")
+    _settle(names, "tensor", Tree(model).related)
+    return names
+
+
+def _settle(names: Iterable[_Name], kind: str, related: Callable[[Graph, Graph], bool]) -> None:
+    """Take new names back until no two that were different, of related scopes, are one."""
+    holders: dict[str, list[_Name]] = {}
+    for name in names:
+        if not name.new:
+            name.keep("the new name would be empty")
+        holders.setdefault(name.new, []).append(name)
+    waiting = list(holders)
+    while waiting:
+        wanted = waiting.pop()
+        group = holders[wanted]
+        for name, other in _clashes(group, related):
+            name.keep(f"the new name, '{wanted}', {_holder(name, other, kind)}")
+            holders.setdefault(name.old, []).append(name)
+            waiting.append(name.old)
+        holders[wanted] = [n for n in holders[wanted] if n.new == wanted]
+
+
+def _clashes(group: Sequence[_Name], related: Callable[[Graph, Graph], bool]) -> list[tuple[_Name, _Name]]:
+    """The renamed ones of a group with one new name, each with another that had a different name before."""
+    if len({n.old for n in group}) == 1:
+        return []
+    found = []
+    for name in (n for n in group if n.new != n.old):
+        other = next((o for o in group if o.old != name.old and related(o.scope, name.scope)), None)
+        if other is not None:
+            found.append((name, other))
+    return found
+
+
+def _holder(name: _Name, other: _Name, kind: str) -> str:
+    """Who else has, or would get, a name."""
+    where = "" if other.scope is name.scope else f" in {other.scope.label}"
+    if other.old == other.new and not other.reason:
+        return f"is that of another {kind}{where}"
+    return f"would be that of '{other.old}'{where} too"

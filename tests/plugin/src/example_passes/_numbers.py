@@ -1,0 +1,3 @@
+"""A helper that two passes could share."""
+
+LARGEST_FACTOR = 16.0

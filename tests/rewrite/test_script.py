@@ -1,0 +1,111 @@
+"""Passes in files: classes, plain functions, and everything that can be wrong with them."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import onnx
+import pytest
+
+from graphkit import BadOption, BadPass, Model, PassFailed, apply, build
+from graphkit.rewrite.script import function_pass, is_script, load_script
+from tests.rewrite.helpers import SILU_TWICE, ops, proto
+
+SCRIPT = Path(__file__).with_name("script.py")
+
+
+def test_which_specs_are_scripts() -> None:
+    assert all(map(is_script, ["./a.py", "a.py:f", "/x/y.py:f:k=v", "../a.py", "dir/a.py:f"]))
+    assert not any(map(is_script, ["silu", "silu:file=a.py", "silu:a=b", "a.pyx"]))
+
+
+def test_a_class_prints_a_spec_that_finds_it_again() -> None:
+    made = build(f"{SCRIPT}:Doubling:times=2")
+    assert str(made) == f"{SCRIPT}:Doubling:times=2"
+    assert build(str(made)) == made
+    assert ops(apply(proto(SILU_TWICE), made))["Add"] == 1
+
+
+def test_a_function_with_options() -> None:
+    step = build(f"{SCRIPT}:tag:prefix=q,count=2,colour=red")
+    assert str(step) == f"{SCRIPT}:tag:prefix=q,count=2,colour=red"
+    model = Model.from_proto(proto(SILU_TWICE))
+    report = step.run(model)
+    assert report.rewrites == 2
+    assert [n.name for n in model.main.nodes][:2] == ["q0.colour=red", "q1.colour=red"]
+    with pytest.raises(BadOption, match="count must be integer"):
+        build(f"{SCRIPT}:tag:count=x")
+
+
+def test_a_function_that_changes_nothing() -> None:
+    model = Model.from_proto(proto(SILU_TWICE))
+    assert build(f"{SCRIPT}:nothing").run(model).rewrites == 0
+    assert model.to_bytes() == model.file.data
+
+
+def test_a_function_that_returns_another_graph() -> None:
+    made = apply(proto(SILU_TWICE), f"{SCRIPT}:copied")
+    assert made.graph.node[0].name == "copied" and len(made.graph.node) == 4
+    onnx.checker.check_model(made)
+
+
+def test_a_function_that_leaves_the_nodes_out_of_order() -> None:
+    made = apply(proto(SILU_TWICE), f"{SCRIPT}:backwards")
+    onnx.checker.check_model(made)
+
+
+@pytest.mark.parametrize(
+    ("name", "said"),
+    [
+        ("crash", r"crash' failed: KeyError: 'axis' \(script.py:\d+\)"),
+        ("leave", r"leave' failed: SystemExit: 3 \(script.py:\d+\)"),
+        ("number", "returned a int, not a graph or None"),
+        ("Cyclic", "left a graph that is not valid: main has a cycle: "),
+        ("Restless", "does not come to rest"),
+    ],
+)
+def test_a_failure_names_the_pass_and_the_line(name: str, said: str) -> None:
+    with pytest.raises(PassFailed, match=said) as caught:
+        apply(proto(SILU_TWICE), f"{SCRIPT}:{name}")
+    assert f"{SCRIPT}:{name}" in str(caught.value) and "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("text", "spec", "said"),
+    [
+        (None, "{}:f", "cannot be read"),
+        ("def f(:", "{}:f", r"SyntaxError: .*:1\)"),
+        ("import no_such_module_at_all", "{}:f", "ModuleNotFoundError"),
+        ("raise SystemExit(1)", "{}:f", "SystemExit"),
+        ("x = 1", "{}:x", "is no pass class and no function"),
+        ("x = 1", "{}:y", "has no 'y'; it has no pass and no function"),
+        ("def f(g): pass\ndef h(g): pass", "{}", "say which pass"),
+        ("def f(): pass", "{}:f", "must take a graph"),
+        ("def f(*, graph): pass", "{}:f", "must take a graph"),
+        ("def f(g: Nothing): pass", "{}:f", "NameError"),
+        ("def f(g: 'Nothing'): pass", "{}:f", "cannot be a pass"),
+    ],
+)
+def test_a_script_that_cannot_be_used(tmp_path: Path, text: str | None, spec: str, said: str) -> None:
+    file = tmp_path / "bad.py"
+    if text is not None:
+        file.write_text(text)
+    with pytest.raises(BadPass, match=said) as caught:
+        build(spec.format(file))
+    assert "\n" not in str(caught.value)
+
+
+def test_the_only_pass_of_a_file_needs_no_name(tmp_path: Path) -> None:
+    file = tmp_path / "one.py"
+    file.write_text("from math import floor\nimport helper\ndef f(graph, x, y=None, *more): pass\n")
+    (tmp_path / "helper.py").write_text("")
+    cls, arguments = load_script(f"{file}::x=1")
+    assert arguments == "x=1" and [f.name for f in cls.options()] == ["x", "y"]
+    assert str(cls.from_spec(arguments)) == f"{file}:x=1" or str(cls.from_spec(arguments)) == f"{file}::x=1"
+    file.write_text("def other(graph): pass\n")
+    assert load_script(str(file))[0].name == "other", "a changed file is read again"
+
+
+def test_a_builtin_is_no_pass() -> None:
+    with pytest.raises(BadPass):
+        function_pass(type)
