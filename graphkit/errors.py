@@ -8,8 +8,8 @@ from typing import Any, ClassVar
 class GraphkitError(Exception):
     """Base of every error a user can cause; the CLI prints it without a traceback.
 
-    ``exit_code`` is 2 (bad usage or bad input) or 1 (the answer is no); ``report`` what had been done by then,
-    when there is something to tell.
+    ``exit_code`` is 2 (bad usage or bad input) or 1 (the answer is no); ``report`` is what had been done by
+    then, when there is something to tell.
     """
 
     exit_code: ClassVar[int] = 2

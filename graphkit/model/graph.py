@@ -13,6 +13,7 @@ import onnx
 from graphkit.errors import BadInput, PassFailed
 from graphkit.model import external, wire
 from graphkit.model import records as r
+from graphkit.model.adopt import adopt
 from graphkit.model.file import ModelFile, save
 from graphkit.model.messages import first_line, parse
 from graphkit.model.overlay import Origin, Overlay
@@ -30,6 +31,7 @@ from graphkit.model.surgeon import (
     Surgeon,
     Tensor,
     Variable,
+    at_home,
     numpy_dtype,
     unlink,
 )
@@ -195,6 +197,13 @@ class Model:
                 found.extend(entry[1].of if entry is not None else [tensor.name])
         return [n for n in dict.fromkeys(found) if n]
 
+    def adopt(self, surgeon: Surgeon) -> None:
+        """Take another GraphSurgeon graph, a copy or one imported anew, for the main graph of this model.
+
+        Its nodes and tensors are found again by name, so that what it left alone keeps its bytes.
+        """
+        adopt(self.records, self._surgeon, surgeon)
+
     # -- out
 
     def live(self) -> Live:
@@ -350,7 +359,7 @@ class Graph:
         """The values of a constant as they are held: an array, or Stored; None when it is none."""
         if isinstance(tensor, Constant):
             record = self.model.records.initializers.get(id(tensor))
-            return None if record is not None and record.overridable else tensor._values
+            return None if record is not None and record.overridable else at_home(tensor)
         node = self.producer(tensor)
         if node is None or node.op != "Constant" or (node.domain or "") not in ("", "ai.onnx"):
             return None

@@ -25,6 +25,7 @@ from graphkit.model.surgeon import (
     Stored,
     StoredSparse,
     Tensor,
+    at_home,
     stored_tensors,
 )
 
@@ -270,7 +271,7 @@ class Overlay:
 
     def _tensor(self, constant: Tensor, stored: Any) -> tuple[wire.Parts, bool]:
         """The bytes of a constant's tensor; ``stored`` is what the file held for it, None if nothing."""
-        values = constant._values
+        values = at_home(constant)
         self._note_location(values)
         entry = self._origins.get(id(constant))
         if isinstance(values, StoredSparse):

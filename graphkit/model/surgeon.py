@@ -205,6 +205,23 @@ def _strings(tensor: onnx.TensorProto, shape: list[int]) -> Array:
         ) from error
 
 
+def foreign_message(values: Any) -> bytes | None:
+    """The TensorProto behind values that GraphSurgeon's own importer made; None for all others."""
+    if isinstance(values, _LazyValues) and not isinstance(values, Stored | _SparseValues):
+        return bytes(values.tensor.SerializeToString())
+    return None
+
+
+def at_home(constant: Tensor) -> Any:
+    """The values of a constant: an array, Stored or StoredSparse, whoever imported it."""
+    message = foreign_message(constant._values)
+    if message is not None:
+        constant._values = Stored(message, None)
+    elif isinstance(constant._values, _SparseValues) and not isinstance(constant._values, StoredSparse):
+        constant._values = StoredSparse(constant._values.tensor.SerializeToString(), None)
+    return constant._values
+
+
 def stored_tensors(values: Any) -> list[onnx.TensorProto]:
     """The messages, without their data, behind values that are still in the file; none for an array."""
     if isinstance(values, StoredSparse):

@@ -127,22 +127,12 @@ class FunctionPass(Pass):
             given.update(value) if field.metadata.get("rest") else given.update({field.name: value})
         result = type(self).function(graph.gs, **given)
         if result is not None and result is not graph.gs:
-            _adopt(graph.gs, result)
+            if not all(hasattr(result, a) for a in ("nodes", "inputs", "outputs")):
+                raise TypeError(f"returned a {type(result).__name__}, not a graph or None")
+            graph.model.adopt(result)
         after = _states(graph)
         changed = sum(1 for key, state in after.items() if before.get(key) != state)
         tally.rewrite(max(changed, sum(1 for key in before if key not in after)))
-
-
-def _adopt(old: Any, new: Any) -> None:
-    """Let the graph that the model knows hold what the function returned."""
-    if not all(hasattr(new, a) for a in ("nodes", "inputs", "outputs")):
-        raise TypeError(f"returned a {type(new).__name__}, not a graph or None")
-    nodes, inputs, outputs = list(new.nodes), list(new.inputs), list(new.outputs)
-    old.nodes = type(old.nodes)(nodes) if type(old.nodes) is not list else nodes
-    old.inputs, old.outputs = inputs, outputs
-    for name in ("opset", "name", "doc_string", "functions", "import_domains"):
-        if hasattr(new, name):
-            setattr(old, name, getattr(new, name))
 
 
 def _states(graph: Graph) -> dict[int, tuple[Any, ...]]:

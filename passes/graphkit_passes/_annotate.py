@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from graphkit import Graph
+from graphkit import Graph, Tally
 from graphkit.model.surgeon import Constant, Tensor
 from graphkit_passes._shapes import fresh_types
-from graphkit_passes._sizes import Dim, Sizes, is_free, is_symbol
+from graphkit_passes._sizes import Dim, Sizes, is_free, is_symbol, spelled
 
 
 def set_inputs(graph: Graph, sizes: Sizes) -> int:
@@ -18,29 +18,45 @@ def set_inputs(graph: Graph, sizes: Sizes) -> int:
     return changed
 
 
-def annotate(graph: Graph, sizes: Sizes) -> int:
+def annotate(graph: Graph, sizes: Sizes, tally: Tally) -> int:
     """Bring the annotations of outputs and inner tensors up to date; returns how many changed.
 
-    Inference has the last word on what it knows. What it does not know keeps its annotation, with the symbols that
-    have a size now. Tensors without an annotation get none.
+    Inference has the last word on what it knows; what it does not know keeps its annotation, with the symbols that
+    have a size now. Only what the main graph declares of its outputs, which callers rely on, is never contradicted.
+    Tensors without an annotation get none.
     """
     types = fresh_types(graph.model)
+    ends = {id(t) for t in graph.outputs}
     changed = 0
     for scope in graph.scopes():
-        if scope.is_function:
-            continue
-        for tensor in {id(t): t for t in (*_made(scope), *scope.outputs)}.values():
-            if isinstance(tensor, Constant) or tensor.dtype is None or tensor.type not in (None, "tensor_type"):
+        made = () if scope.is_function else (t for n in scope.nodes for t in n.outputs if t.name)
+        for tensor in {id(t): t for t in (*made, *scope.outputs)}.values():
+            if not _is_annotated(tensor):
                 continue
-            inferred = types.shape(tensor)
-            if tensor.shape is None:
-                continue
-            changed += _set(tensor, _merged(sizes.applied(tensor.shape), inferred))
+            told, inferred = sizes.applied(tensor.shape), types.shape(tensor)
+            if id(tensor) in ends and _contradicts(told, inferred):
+                found = (
+                    f"'{tensor.name}' is declared {spelled(tensor.shape)}, and is {spelled(inferred or ())}"
+                )
+                tally.note(f"{found}: the declaration stays")
+            else:
+                changed += _set(tensor, _merged(told, inferred))
     return changed
 
 
-def _made(scope: Graph) -> list[Tensor]:
-    return [t for n in scope.nodes for t in n.outputs if t.name]
+def _is_annotated(tensor: Tensor) -> bool:
+    if isinstance(tensor, Constant) or tensor.dtype is None or tensor.shape is None:
+        return False
+    return tensor.type in (None, "tensor_type")
+
+
+def _contradicts(told: list[Dim], inferred: tuple[Dim, ...] | None) -> bool:
+    if inferred is None or len(inferred) != len(told):
+        return inferred is not None
+    return any(
+        isinstance(a, int) and isinstance(b, int) and a != b and min(a, b) >= 0
+        for a, b in zip(told, inferred, strict=True)
+    )
 
 
 def _merged(told: list[Dim], inferred: tuple[Dim, ...] | None) -> list[Dim]:
@@ -52,7 +68,7 @@ def _merged(told: list[Dim], inferred: tuple[Dim, ...] | None) -> list[Dim]:
 
 
 def _dim(old: Dim, new: Dim) -> Dim:
-    """A number that inference found, else what was told; a number stays where inference finds a symbol it can equal."""
+    """What inference knows for certain, else what the file says, else a symbol that inference carried here."""
     if isinstance(new, int) and new >= 0:
         return new
     return new if is_free(old) and is_symbol(new) else old

@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import onnx
+
 from graphkit import BadInput, Graph, GraphkitError
 from graphkit.model.encode import attribute, schema_type
 from graphkit.model.operators import domain_of
@@ -65,7 +66,9 @@ class Batch:
         proto.input.extend(self.name(t) for t in node.inputs)
         proto.output.extend(self.name(t) for t in node.outputs)
         for key, value in node.attrs.items():
-            proto.attribute.append(_attribute(key, value, schema_type(node.op, domain, graph.version(domain), key)))
+            proto.attribute.append(
+                _attribute(key, value, schema_type(node.op, domain, graph.version(domain), key))
+            )
         return proto
 
     def drop(self, gone: set[int]) -> None:
@@ -97,14 +100,24 @@ class Batch:
         return {key: told[name] for key, (name, _) in self._names.items() if name in told}
 
     def evaluate(self) -> Evaluation:
-        """Run the batch; the values are by the names that :meth:`name` gives."""
+        """Run the batch; the values are by the names that :meth:`name` gives. Unreadable constants fail their readers."""
         used = {i for p in self.protos for i in p.input}
-        constants = {}
+        constants: dict[str, onnx.TensorProto] = {}
+        unreadable: dict[str, str] = {}
         for name, (graph, tensor) in self.leaves.items():
-            values = graph.value(tensor) if name in used else None
+            if name not in used:
+                continue
+            try:
+                values = graph.value(tensor)
+            except BadInput as error:
+                unreadable[name] = str(error)
+                continue
             if values is not None:
                 constants[name] = tensor_proto(values, name)
-        return evaluate(self.protos, constants, self.setting())
+        done = evaluate(self.protos, constants, self.setting())
+        for index, proto in enumerate(self.protos):
+            done.failures.update((index, unreadable[n]) for n in proto.input if n in unreadable)
+        return done
 
 
 def _attribute(name: str, value: Any, kind: int | None) -> onnx.AttributeProto:
@@ -117,7 +130,10 @@ def _attribute(name: str, value: Any, kind: int | None) -> onnx.AttributeProto:
 
 def _stub(graph: Graph, tensor: Tensor, name: str) -> onnx.TensorProto:
     """A constant for inference: whole when small, else its type and shape."""
-    values = graph.value(tensor) if graph.nbytes(tensor) <= _STUB_OVER else None
+    try:
+        values = graph.value(tensor) if graph.nbytes(tensor) <= _STUB_OVER else None
+    except BadInput:  # told when the batch runs
+        values = None
     if values is not None:
         return tensor_proto(values, name)
     dims = [d for d in graph.shape(tensor) or () if isinstance(d, int)]
@@ -131,7 +147,9 @@ def _result(kind: onnx.TypeProto) -> Result:
     if kind.WhichOneof("value") != "tensor_type" or not kind.tensor_type.elem_type:
         return Result()
     dtype, dims = kind.tensor_type.elem_type, kind.tensor_type.shape.dim
-    known = kind.tensor_type.HasField("shape") and all(d.HasField("dim_value") and d.dim_value >= 0 for d in dims)
+    known = kind.tensor_type.HasField("shape") and all(
+        d.HasField("dim_value") and d.dim_value >= 0 for d in dims
+    )
     if not known:
         return Result(dtype)
     count = 1
@@ -139,12 +157,3 @@ def _result(kind: onnx.TypeProto) -> Result:
         count *= d.dim_value
     size = onnx.helper.tensor_dtype_to_np_dtype(dtype).itemsize
     return Result(dtype, tuple(d.dim_value for d in dims), count * size)
-
-
-def readable(graph: Graph, tensor: Tensor) -> str | None:
-    """Why the values of a small constant cannot be read; None when they can."""
-    try:
-        graph.value(tensor)
-    except BadInput as error:
-        return str(error)
-    return None

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import numpy as np
+
 from graphkit import Graph
 from graphkit.model.operators import domain_of
 from graphkit.model.surgeon import AttributeRef, Constant, GsGraph, Node
@@ -12,14 +13,52 @@ RANDOM = frozenset(
 )
 QUANTIZERS = frozenset(["QuantizeLinear", "DequantizeLinear", "DynamicQuantizeLinear"])
 _NO_TENSORS = frozenset(
-    ["Optional", "OptionalGetElement", "OptionalHasElement", "SequenceConstruct", "SequenceEmpty", "SplitToSequence"]
+    [
+        "Optional",
+        "OptionalGetElement",
+        "OptionalHasElement",
+        "SequenceConstruct",
+        "SequenceEmpty",
+        "SplitToSequence",
+    ]
 )
 _DOMAINS = frozenset(["", "ai.onnx.ml"])
 
 INFLATING = frozenset(
-    """AffineGrid BlackmanWindow CenterCropPad Col2Im ConstantOfShape Conv ConvTranspose DFT Einsum Expand EyeLike
-    Gather GatherElements GatherND Gemm GridSample HammingWindow HannWindow ImageDecoder MatMul MatMulInteger
-    MaxUnpool MelWeightMatrix OneHot Pad QLinearMatMul Range Resize STFT Tile TfIdfVectorizer Upsample""".split()
+    [
+        "AffineGrid",
+        "BlackmanWindow",
+        "CenterCropPad",
+        "Col2Im",
+        "ConstantOfShape",
+        "Conv",
+        "ConvTranspose",
+        "DFT",
+        "Einsum",
+        "Expand",
+        "EyeLike",
+        "Gather",
+        "GatherElements",
+        "GatherND",
+        "Gemm",
+        "GridSample",
+        "HammingWindow",
+        "HannWindow",
+        "ImageDecoder",
+        "MatMul",
+        "MatMulInteger",
+        "MaxUnpool",
+        "MelWeightMatrix",
+        "OneHot",
+        "Pad",
+        "QLinearMatMul",
+        "Range",
+        "Resize",
+        "STFT",
+        "Tile",
+        "TfIdfVectorizer",
+        "Upsample",
+    ]
 )
 """Operators whose result can be larger than what they read by any factor."""
 

@@ -7,12 +7,14 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
+
 from graphkit import Graph, Tally
 from graphkit.model.operators import domain_of
 from graphkit.model.scopes import ordered
-from graphkit.model.surgeon import Node, Tensor, onnx_dtype
+from graphkit.model.surgeon import Node, Tensor, onnx_dtype, unlink
 from graphkit.rewrite.options import Size
-from graphkit_passes._batch import Batch, Result, readable
+from graphkit_passes._batch import Batch, Result
+from graphkit_passes._branches import inline_branches
 from graphkit_passes._eligible import INFLATING, Rules, overridable
 from graphkit_passes._placing import Placing, held, is_external, is_uniform
 from graphkit_passes._shapes import ShapeFolder
@@ -48,6 +50,9 @@ class Folder:
             made = self.shapes.run()
             self._done(len(made), made)
             done = len(made) + self._fold_nodes()
+            branches = inline_branches(self.main, self.placing, self._wants)
+            self.tally.rewrite(branches)
+            done += branches
             self.placing.sweep()
             if not done and not self._reconsider():
                 break
@@ -59,9 +64,14 @@ class Folder:
         self.tally.rewrite(count)
         self.stems.update((id(t), t) for t in made)
 
+    def _wants(self, condition: Tensor) -> bool:
+        return not self.only_shapes or id(condition) in self.stems
+
     def _reconsider(self) -> bool:
         """A result that was too large may fit now that other readers of its inputs are gone."""
-        fitting = [key for key, (g, n, size) in self.large.items() if n.outputs and size <= self._vanishing(g, n)]
+        fitting = [
+            key for key, (g, n, size) in self.large.items() if n.outputs and size <= self._vanishing(g, n)
+        ]
         for key in fitting:
             del self.large[key], self.refused[key]
         return bool(fitting)
@@ -109,21 +119,22 @@ class Folder:
             return any(t.name for t in node.outputs)
         name = overridable(graph, node)
         if name is not None and all(held(t) is not None for t in unknown):
-            self.refused[id(node)] = (graph, node, f"'{name}' is the default of an input, which a caller can override")
+            self.refused[id(node)] = (
+                graph,
+                node,
+                f"'{name}' is the default of an input, which a caller can override",
+            )
         return False
 
     def _reason(self, graph: Graph, node: Node, leaves: list[Tensor]) -> str | None:
         found = self.rules.reason(graph, node)
-        for tensor in leaves if found is None else ():
-            nbytes = graph.nbytes(tensor)
-            if nbytes > self.max_size and is_external(tensor):
-                return f"'{tensor.name}' lies in a data file, and would be copied into the model"
-            if nbytes > _MOST and not is_external(tensor) and not hasattr(held(tensor), "view"):
-                continue
-            unreadable = readable(graph, tensor) if _is_text(graph, tensor) else None
-            if unreadable is not None:
-                return unreadable
-        return found
+        large = (t for t in leaves if graph.nbytes(t) > self.max_size and is_external(t))
+        tensor = next(large, None) if found is None else None
+        return (
+            found
+            if tensor is None
+            else f"'{tensor.name}' lies in a data file, and would be copied into the model"
+        )
 
     # -- computing
 
@@ -140,21 +151,21 @@ class Folder:
             self.refused[id(node)] = (graph, node, f"it cannot be computed: {reason}")
         done: dict[int, tuple[Graph, list[Node]]] = {}
         for graph, node in batch.nodes:
-            values = {id(t): evaluation.values.get(batch.name(t)) for t in node.outputs if t.name}
-            if any(v is None for v in values.values()) or not self._accept(graph, node, values, results):
+            named = [t for t in node.outputs if t.name]
+            values = {id(t): v for t in named if (v := evaluation.values.get(batch.name(t))) is not None}
+            if len(values) < len(named) or not self._accept(graph, node, values, results):
                 continue
             made = self.placing.fold(graph, node, values)
             self._done(1, made)
             done.setdefault(id(graph), (graph, []))[1].append(node)
-            self._unlink_early(graph, node)
+            self._unlink_early(node)
         for graph, nodes in done.values():
             self.placing.remove(graph, nodes)
         return sum(len(nodes) for _, nodes in done.values())
 
-    def _unlink_early(self, graph: Graph, node: Node) -> None:
+    @staticmethod
+    def _unlink_early(node: Node) -> None:
         """Until the node is taken out with the others, its inputs must not count it as a reader."""
-        from graphkit.model.surgeon import unlink
-
         for tensor in node.inputs:
             unlink(tensor.outputs, node)
         list.clear(node.inputs)
@@ -180,10 +191,14 @@ class Folder:
         for key, value in values.items():
             told = results.get(key, Result())
             if told.dtype is not None and onnx_dtype(value.dtype) != told.dtype:
-                self._refuse(graph, node, f"it was computed as {value.dtype}, which is not the type of its output")
+                self._refuse(
+                    graph, node, f"it was computed as {value.dtype}, which is not the type of its output"
+                )
                 return False
             if told.shape is not None and value.shape != told.shape:
-                self._refuse(graph, node, f"it was computed with shape {value.shape}, inference says {told.shape}")
+                self._refuse(
+                    graph, node, f"it was computed with shape {value.shape}, inference says {told.shape}"
+                )
                 return False
         nbytes = sum(v.nbytes for v in values.values())
         if nbytes <= self.max_size and not self._repeats(values):
@@ -192,7 +207,9 @@ class Folder:
             return True
         self.large[id(node)] = (graph, node, nbytes)
         limit = "repeats one element" if nbytes <= self.max_size else f"max-size is {Size(self.max_size)}"
-        self._refuse(graph, node, f"its result takes {nbytes:,} bytes, more than what it is made of ({limit})")
+        self._refuse(
+            graph, node, f"its result takes {nbytes:,} bytes, more than what it is made of ({limit})"
+        )
         return False
 
     def _refuse(self, graph: Graph, node: Node, reason: str) -> None:
@@ -222,11 +239,6 @@ class Folder:
                 seen.add(id(tensor))
                 if all(id(r) in cone for r in tensor.outputs):
                     yield tensor
-
-
-def _is_text(graph: Graph, tensor: Tensor) -> bool:
-    kind = graph.dtype(tensor)
-    return kind is None or kind == object
 
 
 def _unbounded(node: Node, sizes: list[int | None], read: int) -> str | None:

@@ -6,6 +6,7 @@ from collections.abc import Iterable
 from typing import Any
 
 import numpy as np
+
 from graphkit import Graph
 from graphkit.model.operators import domain_of
 from graphkit.model.scopes import reads
@@ -20,6 +21,8 @@ class Placing:
     def __init__(self, main: Graph) -> None:
         self._main = main
         self._lost: dict[int, Tensor] = {}
+        # before IR 4, an initializer must be an input too, and a caller could override it
+        self.only_nodes = 0 < main.model.shell.ir_version < 4
         self.refresh()
 
     def refresh(self) -> None:
@@ -34,13 +37,13 @@ class Placing:
     def fold(self, graph: Graph, node: Node, values: dict[int, Values]) -> list[Tensor]:
         """Let constants stand for the outputs of ``node``; ``values`` by the identity of the output tensor.
 
-        They become initializers of the same names; outputs of a scope, and whatever a function holds, are written
-        by Constant nodes. Returns the new tensors. The node itself is taken out by the caller, with many others.
+        They become initializers of the same names; outputs of a scope, and whatever a function or a
+        model before IR 4 holds, are written by Constant nodes. Returns the new tensors. The node itself is taken out by the caller, with many others.
         """
         made = []
         self._lost.update((id(t), t) for t in reads(node) if t.name)
         for tensor in [t for t in node.outputs if t.name]:
-            if graph.is_function or self.is_end(tensor):
+            if graph.is_function or self.only_nodes or self.is_end(tensor):
                 made.append(self._constant_node(graph, node, tensor, values[id(tensor)]))
             else:
                 made.append(self._initializer(graph, tensor, values[id(tensor)]))
@@ -113,7 +116,7 @@ def move_constants(graph: Graph, placing: Placing) -> int:
 
     Left alone are those that write an output, sparse ones, those of functions, and those nothing reads.
     """
-    if graph.is_function or _root(graph).is_function:
+    if placing.only_nodes or graph.is_function or _root(graph).is_function:
         return 0
     gone: list[Node] = []
     for node in graph.nodes:

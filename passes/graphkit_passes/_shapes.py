@@ -8,6 +8,8 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
+from onnx.checker import ValidationError
+
 from graphkit import Graph, Model
 from graphkit.model.infer import Types, infer
 from graphkit.model.operators import attribute, domain_of
@@ -15,7 +17,7 @@ from graphkit.model.scopes import ordered
 from graphkit.model.surgeon import Node, Tensor
 from graphkit_passes._placing import Placing
 
-_INTEGERS = {6: np.dtype(np.int32), 7: np.dtype(np.int64)}
+_INTEGERS: dict[int, np.dtype[Any]] = {6: np.dtype(np.int32), 7: np.dtype(np.int64)}
 _MOST = 64  # elements of a vector that is followed; shapes are short
 _UNIT = {"Mul": 1, "Div": 1, "Add": 0, "Sub": 0}
 
@@ -39,7 +41,10 @@ class Known:
 def fresh_types(model: Model) -> Types:
     """Inference that trusts nothing but the main graph's inputs: not the inputs that bodies declare, nor dims < 0."""
     with _untold(model):
-        return infer(model)
+        try:
+            return infer(model)
+        except ValidationError as error:  # onnx checks functions before it infers anything
+            return Types(str(error))
 
 
 @contextmanager
@@ -126,7 +131,11 @@ class ShapeFolder:
         if entry is not None:
             return entry[1]
         dtype = graph.dtype(tensor)
-        if not graph.is_constant(tensor) or dtype not in _INTEGERS.values() or graph.nbytes(tensor) > 8 * _MOST:
+        if (
+            not graph.is_constant(tensor)
+            or dtype not in _INTEGERS.values()
+            or graph.nbytes(tensor) > 8 * _MOST
+        ):
             return None
         values = graph.value(tensor)
         if values is None or values.ndim > 1:
@@ -188,7 +197,13 @@ class ShapeFolder:
         step = self._list(graph, node, 4) if graph.opset >= 10 else [1]
         start, end, axis = lists
         step, axis = step or [1], axis or [0]
-        if not start or not end or len(start) != 1 or axis[0] not in (0, -1) or None in (*start, *end, *axis, *step):
+        if (
+            not start
+            or not end
+            or len(start) != 1
+            or axis[0] not in (0, -1)
+            or None in (*start, *end, *axis, *step)
+        ):
             return None
         return start[0], end[0], step[0]
 

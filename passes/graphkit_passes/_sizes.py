@@ -26,14 +26,20 @@ class Sizes:
         inputs = {t.name: t for t in self.graph.inputs}
         known = {d for t in inputs.values() for d in t.shape or () if is_symbol(d)}
         for key, text in options.items():
-            name, _, value = f"{key}={text}".rpartition("=") if key not in inputs.keys() | known else (key, "", text)
+            name, _, value = (
+                f"{key}={text}".rpartition("=") if key not in inputs.keys() | known else (key, "", text)
+            )
             item = f"{name}={value}"
-            if name in inputs and (name not in known or not value.strip().isdigit() or len(inputs[name].shape or ()) == 1):
+            if name in inputs and (
+                name not in known or not value.strip().isdigit() or len(inputs[name].shape or ()) == 1
+            ):
                 self._input(inputs[name], value.strip(), item)
             elif name in known:
                 self._symbol(name, _size(value.strip(), item), item)
             else:
-                raise BadOption(f"fix-shapes: '{name}' is neither an input nor a symbol; {_known(inputs, known)}")
+                raise BadOption(
+                    f"fix-shapes: '{name}' is neither an input nor a symbol; {_known(inputs, known)}"
+                )
         for tensor in inputs.values():
             self.shapes.setdefault(tensor.name, list(tensor.shape) if tensor.shape is not None else [])
             if tensor.shape is None and not self.shapes[tensor.name] and tensor.name not in options:
@@ -41,7 +47,9 @@ class Sizes:
 
     def _input(self, tensor: Tensor, text: str, item: str) -> None:
         if tensor.type not in (None, "tensor_type"):
-            raise BadOption(f"fix-shapes: {item}: input '{tensor.name}' is a {tensor.type}, which has no shape")
+            raise BadOption(
+                f"fix-shapes: {item}: input '{tensor.name}' is a {tensor.type}, which has no shape"
+            )
         declared = None if tensor.shape is None else list(tensor.shape)
         tokens = _tokens(text, declared, item)
         if declared is None:
@@ -60,7 +68,9 @@ class Sizes:
             return was
         if not token.isdigit():
             told = f"is '{was}'" if is_symbol(was) else "has no symbol" if is_free(was) else f"is {was}"
-            raise BadOption(f"fix-shapes: {item}: dim {place} of '{name}' {told}; write a size, or ? to leave it")
+            raise BadOption(
+                f"fix-shapes: {item}: dim {place} of '{name}' {told}; write a size, or ? to leave it"
+            )
         size = _size(token, item)
         if is_symbol(was):
             self._symbol(str(was), size, item)
@@ -71,7 +81,9 @@ class Sizes:
     def _symbol(self, symbol: str, size: int, item: str) -> None:
         before = self.symbols.setdefault(symbol, (size, item))
         if before[0] != size:
-            raise BadOption(f"fix-shapes: symbol '{symbol}' is {before[0]} by '{before[1]}' and {size} by '{item}'")
+            raise BadOption(
+                f"fix-shapes: symbol '{symbol}' is {before[0]} by '{before[1]}' and {size} by '{item}'"
+            )
 
     def applied(self, shape: Iterable[Dim]) -> list[Dim]:
         """A shape with the symbols that have a size replaced."""
@@ -98,13 +110,17 @@ def _tokens(text: str, declared: list[Dim] | None, item: str) -> list[str]:
     if text == "scalar":
         return []
     if declared is not None:
-        parts = [rf"\d+|\?|{re.escape(d)}" if isinstance(d, str) and is_symbol(d) else r"\d+|\?" for d in declared]
+        parts = [
+            rf"\d+|\?|{re.escape(d)}" if isinstance(d, str) and is_symbol(d) else r"\d+|\?" for d in declared
+        ]
         found = re.fullmatch("x".join(f"({p})" for p in parts), text)
         if found is not None and parts:
             return list(found.groups())
     tokens = text.split("x")
     if not all(tokens):
-        raise BadOption(f"fix-shapes: '{item}' is no shape; write sizes with x between them, as in 1x3x640x640, or scalar")
+        raise BadOption(
+            f"fix-shapes: '{item}' is no shape; write sizes with x between them, as in 1x3x640x640, or scalar"
+        )
     return tokens
 
 
@@ -115,6 +131,8 @@ def _size(text: str, item: str) -> int:
 
 
 def _known(inputs: Mapping[str, Tensor], symbols: Iterable[Any]) -> str:
-    told = ", ".join(f"{n} ({spelled(t.shape) if t.shape is not None else 'any shape'})" for n, t in inputs.items())
+    told = ", ".join(
+        f"{n} ({spelled(t.shape) if t.shape is not None else 'any shape'})" for n, t in inputs.items()
+    )
     names = ", ".join(sorted(map(str, symbols)))
     return f"inputs are {told or 'none'}" + (f"; symbols are {names}" if names else "; there are no symbols")

@@ -35,7 +35,8 @@ class FixShapes(Pass):
     inputs that use it. In a name, write `\\,` for a comma and `\\=` for an equals sign (the last `=` always ends the name).
 
     Shapes are inferred from the inputs anew: the annotations of outputs and inner tensors are brought up to date, and
-    what a file says wrongly of them is dropped. Folding follows `fold-constants`, for what stems from shapes alone: other
+    what a file says wrongly of them is dropped; a wrong
+    declaration of a graph output stays, and the report has a note on it. Folding follows `fold-constants`, for what stems from shapes alone: other
     constants stay as they are.
 
     ## When it refuses
@@ -49,9 +50,12 @@ class FixShapes(Pass):
     name = "fix-shapes"
 
     max_size: Size = option(
-        default=Size(1 << 20), help="a result with more bytes is folded only when the model does not grow by it"
+        default=Size(1 << 20),
+        help="a result with more bytes is folded only when the model does not grow by it",
     )
-    sizes: Mapping[str, str] = rest(help="the shape of an input, or the size of a symbol", metavar="NAME=1x3x640x640")
+    sizes: Mapping[str, str] = rest(
+        help="the shape of an input, or the size of a symbol", metavar="NAME=1x3x640x640"
+    )
 
     def apply(self, graph: Graph, tally: Tally) -> None:
         """Set the inputs, fold to a fixed point, then bring the annotations up to date."""
@@ -63,4 +67,4 @@ class FixShapes(Pass):
         sizes.read(self.sizes)
         tally.rewrite(set_inputs(graph, sizes))
         Folder(graph, tally, int(self.max_size), only_shapes=True).run()
-        tally.rewrite(annotate(graph, sizes))
+        tally.rewrite(annotate(graph, sizes, tally))

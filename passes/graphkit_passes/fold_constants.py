@@ -27,13 +27,14 @@ class FoldConstants(Pass):
     value, what was computed becomes a `Constant` node. `Shape` and `Size` are folded when shape inference knows the dims
     from the graph's inputs: the annotations of a file are never believed. `Gather`, `Concat` and the like are folded
     when the dims that they pick are known, even if others are not, and `x * 1`, `x + 0` of such shape code is left out.
+    An `If` with a constant condition gives way to the nodes of its branch.
     What fed only the folded nodes goes with them. Values are those of ONNX Runtime; for operators that it lacks, those
     of onnx's reference evaluator. Weights in data files stay there.
 
     ## When it refuses
     - the result is larger than `max-size`, and larger than the constants that vanish with the node; or it is one element
       over and over (a `ConstantOfShape` weight), takes more than 4 KiB, and what makes it takes less;
-    - random operators, operators with subgraphs, operators of other domains, and calls of local functions that have any
+    - random operators, `Loop`, `Scan` and other operators with subgraphs, operators of other domains, and calls of local functions that have any
       of these;
     - `QuantizeLinear` and `DequantizeLinear` of weights, unless `qdq` is given;
     - an input's default value, which a caller can override;
@@ -49,7 +50,8 @@ class FoldConstants(Pass):
     name = "fold-constants"
 
     max_size: Size = option(
-        default=Size(1 << 20), help="a result with more bytes is folded only when the model does not grow by it"
+        default=Size(1 << 20),
+        help="a result with more bytes is folded only when the model does not grow by it",
     )
     qdq: bool = option(default=False, help="fold QuantizeLinear and DequantizeLinear of constants too")
 

@@ -13,7 +13,7 @@ FIXTURES = Path(__file__).resolve().parents[2] / "fixtures"
 BUILTIN = [name for name, one in registry.installed().items() if one.module.startswith("graphkit_passes.")]
 
 
-@pytest.mark.parametrize("one", cases(FIXTURES), ids=str)
+@pytest.mark.parametrize("one", list(cases(FIXTURES)), ids=str)
 def test_fixture(one: Case) -> None:
     check(one)
 

@@ -69,16 +69,12 @@ def test_spec_round_trip(pattern: str, to: str) -> None:
         assert Rename.from_spec(str(made).partition(":")[2]) == made
 
 
-@pytest.mark.parametrize(
-    "what, nodes, inner",
-    [("both", ["x1", "x2"], "k"), ("nodes", ["x1", "x2"], "h"), ("tensors", ["n1", "n2"], "k")],
-)
-def test_what(what: str, nodes: list[str], inner: str) -> None:
-    model, report = renamed(TWO.replace("h", "nh"), "^nh$", "nk", what=what)
-    model2, _ = renamed(TWO, "^n(?=[12])", "x", what=what)
-    assert [n.name for n in model2.to_proto().graph.node] == nodes
-    assert model.to_proto().graph.node[0].output == [f"n{inner}" if what != "nodes" else "nh"]
-    assert report.rewrites == (what != "nodes")
+@pytest.mark.parametrize("what, nodes, inner", [("both", 1, 1), ("nodes", 1, 0), ("tensors", 0, 1)])
+def test_what(what: str, nodes: int, inner: int) -> None:
+    model, report = renamed(TWO.replace("n1", "h"), "^h$", "k", what=what)
+    (first, _) = model.to_proto().graph.node
+    assert (first.name, first.output[0]) == ("hk"[nodes], "hk"[inner])
+    assert report.rewrites == nodes + inner
 
 
 def test_unnamed_nodes_stay_unnamed() -> None:
@@ -91,7 +87,7 @@ def test_swap_and_chain_at_once() -> None:
     model, report = renamed(text, "^t1", "t1b")
     assert [n.output[0] for n in model.to_proto().graph.node] == ["t1b", "t1bb", "t1bbb", "y"]
     assert report.rewrites == 3
-    assert "another run would rename 't1bb' again" in report.notes[0]
+    assert "another run would rename 't1b' again" in report.notes[0]
 
 
 def test_a_refusal_blocks_the_names_behind_it() -> None:
@@ -277,8 +273,8 @@ def test_any_rename_keeps_the_model(model: onnx.ModelProto, pattern: str, to: st
     assert [v.tolist() for v in values(got)] == [v.tolist() for v in values(model)]
     changed = refused = 0
     for was, now in zip(graphs(model), graphs(got), strict=True):
-        names = zip([*tensors(was), *(n.name for n in was.node)], [*tensors(now), *(n.name for n in now.node)], strict=True)
-        for before, after in names:
+        nodes = ((a.name, b.name) for a, b in zip(was.node, now.node, strict=True))
+        for before, after in (*zip(tensors(was), tensors(now), strict=True), *nodes):
             wanted = re.sub(pattern, to, before) if before else ""
             assert after in (before, wanted)
             changed += after != before
@@ -293,11 +289,9 @@ def test_any_rename_keeps_the_model(model: onnx.ModelProto, pattern: str, to: st
 
 
 @settings(max_examples=60, deadline=None)
-@given(models(), st.sampled_from([("^/", "x/"), ("^(?!q/)", "q/"), ("a", "b"), ("[0-9]$", "")]))
+@given(models(), st.sampled_from([("^/", "x/"), ("^(?!q/)", "q/"), ("a", "b"), ("^a$", "w")]))
 def test_a_second_run_changes_nothing(model: onnx.ModelProto, expression: tuple[str, str]) -> None:
     twin, _ = renamed(model, *expression)
-    if expression[0] == "[0-9]$":  # each run takes one digit
-        return
     first = twin.to_bytes()
     assert Rename(pattern=expression[0], to=expression[1]).run(twin).rewrites == 0
     again, report = renamed(onnx.ModelProto.FromString(first), *expression)
