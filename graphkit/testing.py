@@ -10,8 +10,9 @@ A fixture is a text file: header lines, a model in ONNX's text syntax, and the m
     <ir_version: 10, opset_import: ["": 24]>
     g (float[2,4] x) => (float[2,4] y) { s = Sigmoid (x)  y = Mul (x, s) }
 
-Without ``# output`` the model must stay as it is, byte for byte. Each ``# refuses:`` is a part of one refusal of the
-report. ``# not-run:`` is a part of the reason why the model cannot be run, for operators that no runtime at hand knows.
+Without ``# output`` the model must stay as it is, byte for byte. Each ``# refuses:`` is a part of one
+refusal of the report. ``# not-run:`` is a part of the reason why the model cannot be run, for operators that
+no runtime at hand knows.
 """
 
 from __future__ import annotations
@@ -36,7 +37,7 @@ _HEADERS = ("pass", "refuses", "not-run")
 
 @dataclass(frozen=True)
 class Case:
-    """One fixture: a pass spec, the model before, the one expected after (None: unchanged), and reasons expected."""
+    """One fixture: a pass spec, the model before, the one after (None: unchanged), and expected reasons."""
 
     path: Path
     spec: str
@@ -50,7 +51,7 @@ class Case:
 
 
 def cases(folder: Path | str) -> Iterator[Case]:
-    """Read every ``*.onnxtxt`` below ``folder``, in order of their paths. ValueError for one that is no fixture."""
+    """Read every ``*.onnxtxt`` below ``folder``, ordered by path. ValueError for one that is no fixture."""
     for path in sorted(Path(folder).rglob("*.onnxtxt")):
         yield case(path)
 
@@ -89,7 +90,7 @@ def _parse(path: Path, lines: list[str]) -> onnx.ModelProto:
 
 
 def run(step: str | Pass, model: onnx.ModelProto) -> tuple[onnx.ModelProto, PassReport]:
-    """Run one pass (or the spec of one) on a model in memory: the result, and the report. ``model`` stays as it is."""
+    """Run a pass (or the spec of one) on a model in memory: the result, and the report; ``model`` stays."""
     from graphkit.model.graph import Model
 
     twin = Model.from_proto(model)
@@ -106,8 +107,9 @@ def _built(step: str | Pass) -> Pass:
 def check(case: Case, seed: int = 0) -> PassReport:
     """Assert all that a pass owes on a fixture, and return its report.
 
-    That is: the expected text (names of nodes and metadata aside), a model that onnx.checker takes in full, the
-    same numbers, the same outputs in the same order, a second run that changes nothing, and the reasons of its refusals.
+    That is: the expected text (names of nodes and metadata aside), a model that onnx.checker takes in full,
+    the same numbers, the same outputs in the same order, a second run that changes nothing, and the reasons
+    of its refusals.
     """
     got, report = run(case.spec, case.before)
     _assert_refusals(case, report)

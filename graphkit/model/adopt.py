@@ -98,7 +98,7 @@ def _attribute(records: r.Records, record: r.AttributeRecord, value: Any) -> Non
 
 
 def _same_values(constant: Tensor, stored: Any) -> None:
-    """Let ``constant`` hold the file's own values again when those that it brought are the same, bit for bit."""
+    """Let ``constant`` hold the file's own values again when it brought the same ones, bit for bit."""
     message = foreign_message(constant._values)
     if message is not None and isinstance(stored, Stored) and stored.is_still(Stored(message, None).read()):
         constant._values = stored

@@ -216,17 +216,27 @@ class Model:
 
         Raises PassFailed when the edits do not make a graph: two tensors of one name, a value without type.
         """
-        return self._export(skeleton=False)
+        overlay = self._overlay()
+        self._locations = overlay.locations
+        return self._written(overlay)
 
-    def skeleton(self) -> onnx.ModelProto:
-        """The model without the data of large initializers and without value_info: for shape inference."""
-        proto: onnx.ModelProto = parse(onnx.ModelProto, b"".join(self._export(skeleton=True)))
+    def skeleton(self, *, value_info: bool = False) -> onnx.ModelProto:
+        """The model without the data of large initializers, and without value_info unless it is asked for.
+
+        It is what shape inference and the checker need, and costs little for a model of any size.
+        """
+        parts = self._written(self._overlay(light=True, value_info=value_info))
+        proto: onnx.ModelProto = parse(onnx.ModelProto, b"".join(parts))
         return proto
 
-    def _export(self, *, skeleton: bool) -> wire.Parts:
+    def _overlay(self, *, light: bool = False, value_info: bool = True) -> Overlay:
         live = self.live()
         live.check_names()
-        overlay = Overlay(self.records, live, self._origins, skeleton=skeleton)
+        live.main.imports_view, live.main.imports_fields = self.file.data, self._fields
+        return Overlay(self.records, live, self._origins, light=light, value_info=value_info)
+
+    def _written(self, overlay: Overlay) -> wire.Parts:
+        live = overlay.live
         edits: dict[int, Sequence[wire.Item]] = {}
         graph, changed = overlay.graph(live.main)
         if changed:
@@ -238,11 +248,8 @@ class Model:
             items.append(wire.bytes_field(r.MODEL_FUNCTIONS, parts) if new else scope.record.ordinal)
         if items != list(range(wire.count(self._fields, r.MODEL_FUNCTIONS))):
             edits[r.MODEL_FUNCTIONS] = items
-        live.main.imports_view, live.main.imports_fields = self.file.data, self._fields
         overlay.opsets(live.main, r.MODEL_OPSET, edits)
         self._head(edits)
-        if not skeleton:
-            self._locations = overlay.locations
         return wire.splice(self.file.data, self._fields, edits, _SCALARS) if edits else [self.file.data]
 
     def _head(self, edits: dict[int, Sequence[wire.Item]]) -> None:
@@ -439,6 +446,7 @@ class Graph:
 
         A node that a pass just made writes ``old`` itself from now on, so that name, annotations and readers
         stay. Otherwise the readers are rewired, and where ``old`` is an output an Identity keeps its name.
+        The node that wrote ``old`` is left, with an output that nobody reads: remove it.
         """
         if old is new:
             return
@@ -451,13 +459,15 @@ class Graph:
             self.rewire(reader, old, new)
         if self.is_output(old):
             if former is not None:
-                _detach_output(former, old)
+                _detach_output(former, old, self.model.fresh_name(old.name))
             self._identity(new, old, former)
 
     def _take_over(self, old: Tensor, new: Tensor, maker: Node) -> None:
         former = self.producer(old)
         if former is not None and former is not maker:
-            _detach_output(former, old)
+            _detach_output(former, old, self.model.fresh_name(old.name))
+        if isinstance(old, Constant):
+            old.to_variable(old.dtype, list(old.shape))
         if isinstance(old, Variable) and isinstance(new, Variable):
             old.dtype = old.dtype if old.dtype is not None else new.dtype
             old.shape = old.shape if old.shape is not None else new.shape
@@ -470,8 +480,6 @@ class Graph:
 
     def _identity(self, new: Tensor, old: Tensor, former: Node | None) -> None:
         (made,) = self.add("Identity", [new], of=[former] if former is not None else (), before=former)
-        if isinstance(old, Constant):
-            old.to_variable(old.dtype, list(old.shape))
         self._take_over(old, made, made.inputs[0])
         self.sort()
 
@@ -548,11 +556,11 @@ def _op_name(node: Node) -> str:
     return node.op if domain in ("", "ai.onnx") else f"{domain}::{node.op}"
 
 
-def _detach_output(node: Node, tensor: Tensor) -> None:
-    """Let ``node`` write a tensor nobody knows in the place of ``tensor``."""
+def _detach_output(node: Node, tensor: Tensor, name: str) -> None:
+    """Let ``node`` write a tensor nobody reads, called ``name``, in the place of ``tensor``."""
     place = next(i for i, t in enumerate(node.outputs) if t is tensor)
     unlink(tensor.inputs, node)
-    spare = Variable("")
+    spare = Variable(name)
     list.__setitem__(node.outputs, place, spare)
     list.append(spare.inputs, node)
 

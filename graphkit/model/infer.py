@@ -6,6 +6,7 @@ from typing import Any
 
 import numpy as np
 import onnx
+import onnx.checker
 import onnx.shape_inference
 
 from graphkit.model.graph import Graph, Model, Shape
@@ -58,25 +59,37 @@ def infer(model: Model) -> Types:
     wrong annotations mislead nobody. Tensors inside function bodies have no types.
     """
     proto = model.skeleton()
-    _forget_outputs(proto.graph)
+    _forget(proto.graph, main=True)
     try:
         typed = onnx.shape_inference.infer_shapes(proto, check_type=False, strict_mode=False, data_prop=True)
-    except (onnx.shape_inference.InferenceError, RuntimeError, ValueError) as error:
+    except (
+        onnx.shape_inference.InferenceError,
+        onnx.checker.ValidationError,
+        RuntimeError,
+        ValueError,
+    ) as error:
         return Types(first_line(error))
     types = Types()
     _take(types, model.main.gs, typed.graph)
     return types
 
 
-def _forget_outputs(graph: onnx.GraphProto) -> None:
-    """Declared output shapes are annotations too."""
-    for output in graph.output:
-        if output.type.WhichOneof("value") == "tensor_type":
-            output.type.tensor_type.ClearField("shape")
+def _forget(graph: onnx.GraphProto, *, main: bool) -> None:
+    """Clear what is declared and not known: shapes of outputs, those of a body's inputs, negative sizes.
+
+    A loop's body is given tensors of other sizes than it declares, and says nothing.
+    """
+    for info in (*graph.output, *(() if main else graph.input)):
+        if info.type.WhichOneof("value") == "tensor_type":
+            info.type.tensor_type.ClearField("shape")
+    for info in graph.input:
+        for dim in info.type.tensor_type.shape.dim if info.type.HasField("tensor_type") else ():
+            if dim.dim_value < 0:
+                dim.ClearField("dim_value")
     for node in graph.node:
         for attribute in node.attribute:
             if attribute.HasField("g"):
-                _forget_outputs(attribute.g)
+                _forget(attribute.g, main=False)
 
 
 def _take(types: Types, surgeon: Surgeon, graph: onnx.GraphProto) -> None:

@@ -44,8 +44,8 @@ class Origin:
 class Overlay:
     """One export of a model in its present state.
 
-    A ``skeleton`` leaves out the data of large initializers and every value_info: it is what shape
-    inference needs, and costs little for a model of any size.
+    A ``light`` one leaves out the data of large initializers, and one without ``value_info`` those: they
+    serve the checker and shape inference, and cost little for a model of any size.
     """
 
     def __init__(
@@ -54,12 +54,14 @@ class Overlay:
         live: Live,
         origins: Mapping[int, tuple[Any, Origin]],
         *,
-        skeleton: bool = False,
+        light: bool = False,
+        value_info: bool = True,
     ) -> None:
         self._records = records
-        self._live = live
+        self.live = live
         self._origins = origins
-        self._skeleton = skeleton
+        self._light = light
+        self._value_info = value_info
         self.locations = set(records.opaque_locations)
 
     # -- scopes
@@ -74,7 +76,7 @@ class Overlay:
         self._initializers(scope, edits)
         self._infos(scope, r.GRAPH_INPUT, self._inputs(scope), edits)
         self._infos(scope, r.GRAPH_OUTPUT, self._listed(scope, r.GRAPH_OUTPUT, surgeon.outputs), edits)
-        if self._skeleton:
+        if not self._value_info:
             edits[r.GRAPH_VALUE_INFO] = []
         else:
             self._infos(scope, r.GRAPH_VALUE_INFO, self._value_infos(scope, r.GRAPH_VALUE_INFO), edits)
@@ -115,7 +117,7 @@ class Overlay:
 
     def opsets(self, scope: LiveScope, number: int, edits: Edits) -> None:
         """Opset imports: those of the file, what a pass set, and the domains that its new nodes use."""
-        wanted = self._live.versions(scope)
+        wanted = self.live.versions(scope)
         if wanted == scope.record.domains:
             return
         is_function = scope.record.is_function
@@ -177,7 +179,7 @@ class Overlay:
         self._text(edits, r.NODE_DOMAIN, record.domain, domain)
         if edits and (record.op, record.domain) != (node.op, domain):
             edits[r.NODE_OVERLOAD] = []  # it chose among functions of the old name
-        version = self._live.version(scope, domain)
+        version = self.live.version(scope, domain)
         items, changed = self._attributes(
             node.attrs,
             record.attributes,
@@ -214,12 +216,12 @@ class Overlay:
         self, node: Node, record: r.NodeRecord, fields: Sequence[wire.Field], edits: Edits
     ) -> None:
         entry = self._origins.get(id(node))
-        same = self._live.renamed(node.outputs) if record is not _NEW_NODE else {}
+        same = self.live.renamed(node.outputs) if record is not _NEW_NODE else {}
         if entry is None and not same:
             return
-        made = entry[1] if entry is not None else Origin(self._live.spec)
+        made = entry[1] if entry is not None else Origin(self.live.spec)
         if record is _NEW_NODE:
-            same = {t.name: s for t in node.outputs if (s := self._live.first_name(t)) not in (None, t.name)}
+            same = {t.name: s for t in node.outputs if (s := self.live.first_name(t)) not in (None, t.name)}
         text = encode.origin(made.spec, made.of, same)
         edits[r.NODE_METADATA] = encode.with_origin(record.view, fields, r.NODE_METADATA, text)
 
@@ -250,7 +252,7 @@ class Overlay:
     ) -> wire.Parts | None:
         """New bytes of one attribute; None when the original's will do."""
         if isinstance(value, GsGraph):
-            parts, touched = self.graph(self._live.scope(value))
+            parts, touched = self.graph(self.live.scope(value))
             if record is not None and record.value is value:
                 return _inside(record.view, r.ATTRIBUTE_GRAPH, parts) if touched else None
             new = encode.attribute_with(name, A.GRAPH, r.ATTRIBUTE_GRAPH, parts)
@@ -298,22 +300,23 @@ class Overlay:
 
     def _renamed_from(self, tensor: Tensor) -> str | None:
         entry = self._origins.get(id(tensor))
-        same = self._live.renamed([tensor])
+        same = self.live.renamed([tensor])
         if entry is None and not same:
             return None
-        made = entry[1] if entry is not None else Origin(self._live.spec)
+        made = entry[1] if entry is not None else Origin(self.live.spec)
         return encode.origin(made.spec, made.of, same)
 
     def _initializers(self, scope: LiveScope, edits: Edits) -> None:
         items: dict[int, list[wire.Item]] = {r.GRAPH_INITIALIZER: [], r.GRAPH_SPARSE: []}
         for constant in scope.constants:
             record = scope.record.initializers.get(id(constant))
-            parts, touched = self._tensor(constant, record.stored if record is not None else None)
             number = r.GRAPH_SPARSE if _is_sparse(constant, record) else r.GRAPH_INITIALIZER
-            short = encode.stub(constant) if self._skeleton else None
+            short = encode.stub(constant) if self._light else None
             if short is not None:
                 items[number].append(wire.bytes_field(number, short))
-            elif record is not None and not touched and record.field == number:
+                continue
+            parts, touched = self._tensor(constant, record.stored if record is not None else None)
+            if record is not None and not touched and record.field == number:
                 items[number].append(record.ordinal)
             else:
                 items[number].append(wire.bytes_field(number, parts))
@@ -356,7 +359,7 @@ class Overlay:
         described = {id(i.tensor) for i in scope.record.infos if i.field == number}
         items: list[wire.Item] = []
         for info in scope.record.infos:
-            if info.field == number and (info.idle or self._live.has(info.tensor)):
+            if info.field == number and (info.idle or self.live.has(info.tensor)):
                 items.append(self._info(info, scope))
         if scope.record.is_function:
             return items
@@ -399,12 +402,12 @@ class Overlay:
         entries = wire.payloads(scope.record.view, scope.record.fields, r.GRAPH_ANNOTATION)
         if not entries:
             return
-        names = self._live.names(scope)
+        names = self.live.names(scope)
         items: list[wire.Item] = []
         for ordinal, payload in enumerate(entries):
             proto = onnx.TensorAnnotation.FromString(bytes(payload))
             tensor = scope.record.local.get(proto.tensor_name)
-            if tensor is not None and not self._live.has(tensor):
+            if tensor is not None and not self.live.has(tensor):
                 continue
             items.append(_renamed_annotation(ordinal, proto, names))
         if items != list(range(len(entries))):

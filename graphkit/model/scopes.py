@@ -199,36 +199,41 @@ class Live:
     def check_names(self) -> None:
         """Refuse a graph in which a name would mean another tensor than the one that is wired.
 
-        ONNX knows tensors by name; two that a pass left with one name would be merged in silence.
+        ONNX knows tensors by name, innermost definition first; two that a pass left with one name would be
+        merged, or swapped, in silence.
         """
+        defined: dict[int, dict[str, Tensor]] = {}
         for scope in self.scopes:
-            defined = scope.record.local if not self._edited(scope) else self._defined(scope)
+            mine = self._defined(scope)
+            around = defined[id(scope.parent)] if scope.parent is not None else {}
+            seen = defined[id(scope)] = {**around, **mine} if mine or not around else around
             for node in scope.surgeon.nodes:
                 for tensor in node.inputs:
-                    if tensor.name and self._records.was(tensor) is None:
-                        self._check(tensor, node, scope, defined)
+                    if seen.get(tensor.name, tensor) is not tensor and tensor.name:
+                        self._refuse_twin(scope, tensor, node)
 
-    def _check(self, tensor: Tensor, node: Node, scope: LiveScope, defined: Mapping[str, Tensor]) -> None:
-        found = defined.get(tensor.name)
-        if found is not None and found is not tensor:
-            raise PassFailed(
-                f"{scope.label}: two tensors are named '{tensor.name}', one read by {node.op} '{node.name}'; "
-                "give the new one a name of its own"
-            )
-
-    def _edited(self, scope: LiveScope) -> bool:
-        return [id(n) for n in scope.surgeon.nodes] != list(scope.record.nodes)
+    def _refuse_twin(self, scope: LiveScope, tensor: Tensor, node: Node) -> None:
+        raise PassFailed(
+            f"{scope.label}: {node.op} '{node.name}' reads a tensor named '{tensor.name}', but another one of "
+            "that name is nearer; give the one that a pass made a name of its own"
+        )
 
     def _defined(self, scope: LiveScope) -> dict[str, Tensor]:
-        """Every name that a scope defines now; a second definition that the file did not have is refused."""
+        """Every name that a scope defines now; a second definition that is not the file's own is refused."""
         defined: dict[str, Tensor] = {}
         for tensor in (*scope.constants, *scope.constant_nodes, *scope.surgeon.inputs, *scope.produced):
-            other = defined.setdefault(tensor.name, tensor)
-            if other is not tensor and tensor.name and self._records.was(tensor) is None:
+            other = defined.get(tensor.name, tensor)
+            defined[tensor.name] = tensor
+            if other is not tensor and tensor.name and not self._were_twins(scope, tensor, other):
                 raise PassFailed(
                     f"{scope.label}: a pass made a second tensor named '{tensor.name}'; names must differ"
                 )
         return defined
+
+    def _were_twins(self, scope: LiveScope, *tensors: Tensor) -> bool:
+        """Whether the file itself has two initializers of that name: ONNX Runtime takes the last."""
+        found = [scope.record.initializers.get(id(t)) for t in tensors]
+        return all(i is not None and i.name == i.tensor.name for i in found)
 
 
 def lookup(versions: Mapping[str, int], domain: str) -> int:

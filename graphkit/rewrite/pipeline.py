@@ -145,7 +145,7 @@ class _Job:
             verification = Verification("unchanged")
         else:
             self.progress("checking", steps - 3, steps)
-            reports = self._check(parts, reports)
+            reports = self._check(reports)
             self.progress("verifying", steps - 2, steps)
             verification = self._prove(parts, before, reports)
         if self.output is not None:
@@ -184,18 +184,18 @@ class _Job:
                 failed, reports, Verification("not-run", str(failed), culprit=culprit)
             ) from error
 
-    def _check(self, parts: Parts, reports: list[PassReport]) -> list[PassReport]:
+    def _check(self, reports: list[PassReport]) -> list[PassReport]:
         """onnx.checker on the result; when the original fails it too, a note says so, and blames no pass."""
         from graphkit.rewrite.validity import invalid
 
-        wrong = invalid(parts)
+        wrong = invalid(self.model)
         if wrong is None:
             return reports
-        already = invalid([self.file.data])
+        already = invalid(self._fresh())
         if already is not None:
             note = f"onnx.checker refuses the original too: {already}"
             return [*reports[:-1], replace(reports[-1], notes=(*reports[-1].notes, note))]
-        culprit = self._culprit(lambda model: invalid(model.export()) is not None)
+        culprit = self._culprit(lambda model: invalid(model) is not None)
         failed = PassFailed(f"pass '{culprit}' left a model that onnx.checker refuses: {wrong}")
         raise self._refused(failed, reports, Verification("not-run", str(failed), culprit=culprit))
 

@@ -1,4 +1,4 @@
-"""The values of nodes whose inputs are constants: one ONNX Runtime session for all, and a fallback for each."""
+"""Values of nodes whose inputs are constant: one ONNX Runtime session for all, a fallback for each."""
 
 from __future__ import annotations
 
@@ -52,9 +52,9 @@ def evaluate(
 ) -> Evaluation:
     """Compute every output of ``nodes``, which stand in order and read ``constants`` and each other.
 
-    All run in one ONNX Runtime session with its optimisations off. When that fails, halves are tried, down to the
-    single node; a node that ONNX Runtime cannot run goes to onnx's reference evaluator. Names are unique. Nodes that
-    read the result of one that failed are left out without a reason of their own.
+    All run in one ONNX Runtime session with its optimisations off. When that fails, halves are tried, down
+    to the single node; a node that ONNX Runtime cannot run goes to onnx's reference evaluator. Names are
+    unique. Nodes that read the result of one that failed are left out without a reason of their own.
     """
     work = _Work(constants, setting, Evaluation())
     work.run(nodes)

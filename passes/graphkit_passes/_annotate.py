@@ -21,9 +21,9 @@ def set_inputs(graph: Graph, sizes: Sizes) -> int:
 def annotate(graph: Graph, sizes: Sizes, tally: Tally) -> int:
     """Bring the annotations of outputs and inner tensors up to date; returns how many changed.
 
-    Inference has the last word on what it knows; what it does not know keeps its annotation, with the symbols that
-    have a size now. Only what the main graph declares of its outputs, which callers rely on, is never contradicted.
-    Tensors without an annotation get none.
+    Inference has the last word on what it knows; what it does not know keeps its annotation, with the
+    symbols that have a size now. Only what the main graph declares of its outputs, which callers rely on, is
+    never contradicted. Tensors without an annotation get none.
     """
     types = fresh_types(graph.model)
     ends = {id(t) for t in graph.outputs}
@@ -68,7 +68,7 @@ def _merged(told: list[Dim], inferred: tuple[Dim, ...] | None) -> list[Dim]:
 
 
 def _dim(old: Dim, new: Dim) -> Dim:
-    """What inference knows for certain, else what the file says, else a symbol that inference carried here."""
+    """What inference knows for certain, else what the file says, else a symbol that inference found."""
     if isinstance(new, int) and new >= 0:
         return new
     return new if is_free(old) and is_symbol(new) else old

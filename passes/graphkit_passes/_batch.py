@@ -100,7 +100,7 @@ class Batch:
         return {key: told[name] for key, (name, _) in self._names.items() if name in told}
 
     def evaluate(self) -> Evaluation:
-        """Run the batch; the values are by the names that :meth:`name` gives. Unreadable constants fail their readers."""
+        """Run the batch; values are by the names of :meth:`name`. Unreadable constants fail their readers."""
         used = {i for p in self.protos for i in p.input}
         constants: dict[str, onnx.TensorProto] = {}
         unreadable: dict[str, str] = {}

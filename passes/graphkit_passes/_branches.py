@@ -9,12 +9,12 @@ import numpy as np
 from graphkit import Graph
 from graphkit.model.operators import domain_of
 from graphkit.model.scopes import reads
-from graphkit.model.surgeon import Constant, GsGraph, Node, Tensor, unlink
+from graphkit.model.surgeon import Constant, GsGraph, Node, Surgeon, Tensor, unlink
 from graphkit_passes._placing import Placing
 
 
 def inline_branches(main: Graph, placing: Placing, wanted: Callable[[Tensor], bool]) -> int:
-    """Inline what can be, one level of nesting a call; ``wanted`` says which conditions count. Returns how many."""
+    """Inline one level of nesting; ``wanted`` says which conditions count. Returns how many went."""
     total = 0
     for graph in main.scopes():
         for node in [n for n in graph.nodes if n.op == "If" and not domain_of(n)]:
@@ -34,9 +34,17 @@ def _taken(graph: Graph, node: Node) -> Graph | None:
     if condition is None or condition.size != 1 or condition.dtype != np.bool_:
         return None
     body = node.attrs.get("then_branch" if bool(condition.reshape(-1)[0]) else "else_branch")
-    if not isinstance(body, GsGraph) or not any(n is node for n in graph.nodes):
+    if not isinstance(body, GsGraph) or not any(n is node for n in graph.nodes) or _shadows(graph, body):
         return None
     return next((s for s in graph.scopes() if s.gs is body), None)
+
+
+def _shadows(graph: Graph, body: Surgeon) -> bool:
+    """Whether an initializer of the branch has the name of an outer tensor: runtimes read the wrong one."""
+    inner, outer = (graph.model.records.scopes.get(id(g)) for g in (body, graph.gs))
+    if inner is None or outer is None:
+        return False
+    return any(outer.resolve(i.name) is not None for i in inner.initializers.values())
 
 
 def _inline(graph: Graph, node: Node, branch: Graph, placing: Placing) -> None:
@@ -54,16 +62,18 @@ def _inline(graph: Graph, node: Node, branch: Graph, placing: Placing) -> None:
     _make_unique(graph, moved, results)
     own = {id(t) for n in moved for t in n.outputs}
     kept = {id(t) for s in graph.scopes() for t in s.outputs}
+    written: dict[int, Tensor] = {}
     for target, result in zip(targets, results, strict=True):
         if id(result) in own and id(result) not in kept and result.name not in graph.model.pinned:
             _write(graph, target, result)
             own.discard(id(result))
+            written[id(result)] = target
         else:
-            _alias(graph, target, result, placing, place + len(moved))
+            _alias(graph, target, written.get(id(result), result), placing, place + len(moved))
 
 
 def _make_unique(graph: Graph, moved: list[Node], results: list[Tensor]) -> None:
-    """Names of the branch that mean something else elsewhere get new ones: here they can be seen by more nodes."""
+    """Names of the branch that mean something else elsewhere get new ones: more nodes see them now."""
     held: dict[str, set[int]] = {}
     root = graph.model.main if not _in_function(graph) else _root(graph)
     for scope in root.scopes():
@@ -115,7 +125,7 @@ def _write(graph: Graph, target: Tensor, result: Tensor) -> None:
 
 
 def _alias(graph: Graph, target: Tensor, result: Tensor, placing: Placing, place: int) -> None:
-    """Let the readers of ``target`` read ``result``, which comes from elsewhere; an output gets an Identity."""
+    """Let the readers of ``target`` read ``result``, made elsewhere; an output gets an Identity."""
     for reader in graph.consumers(target):
         graph.rewire(reader, target, result)
     if target.name and placing.is_end(target):

@@ -16,10 +16,10 @@ from graphkit.rewrite.options import Size
 from graphkit_passes._batch import Batch, Result
 from graphkit_passes._branches import inline_branches
 from graphkit_passes._eligible import INFLATING, Rules, overridable
-from graphkit_passes._placing import Placing, held, is_external, is_uniform
+from graphkit_passes._placing import Placing, held, is_external, is_uniform, move_constants
 from graphkit_passes._shapes import ShapeFolder
 
-_UNIFORM = 4096  # bytes; larger results of one repeated element stay what makes them
+_UNIFORM = 256  # bytes; larger results of one repeated element stay what makes them
 _MOST = 256 << 20  # bytes that one result may take while it is computed, unless its inputs take more
 _CONE = 1000
 
@@ -28,7 +28,7 @@ Array = np.ndarray[Any, Any]
 
 @dataclass
 class Folder:
-    """Folds a whole model. With ``only_shapes``, just what follows from shapes: constants of the file stay nodes."""
+    """Folds a whole model; with ``only_shapes``, just what follows from shapes."""
 
     main: Graph
     tally: Tally
@@ -47,9 +47,10 @@ class Folder:
     def run(self) -> None:
         """Fold until a round finds nothing; then tell what was refused."""
         while True:
+            done = self._move_constants()
             made = self.shapes.run()
             self._done(len(made), made)
-            done = len(made) + self._fold_nodes()
+            done += len(made) + self._fold_nodes()
             branches = inline_branches(self.main, self.placing, self._wants)
             self.tally.rewrite(branches)
             done += branches
@@ -59,6 +60,14 @@ class Folder:
         for graph, node, reason in self.refused.values():
             if node.outputs:
                 self.tally.refuse(graph, node, reason)
+
+    def _move_constants(self) -> int:
+        """Constant nodes become initializers: those of the file, and those that came out of a branch."""
+        if self.only_shapes:
+            return 0
+        moved = sum(move_constants(scope, self.placing) for scope in self.main.scopes())
+        self.tally.rewrite(moved)
+        return moved
 
     def _done(self, count: int, made: list[Tensor]) -> None:
         self.tally.rewrite(count)
@@ -110,7 +119,7 @@ class Folder:
         return calls
 
     def _reached(self, graph: Graph, node: Node, made: set[int]) -> bool:
-        """Whether all inputs are known, in the mode for shapes one of them from a shape; notes defaults of inputs."""
+        """Whether all inputs are known, and one follows from a shape where only those are asked for."""
         inputs = [t for t in node.inputs if t.name]
         if self.only_shapes and not any(id(t) in made or id(t) in self.stems for t in inputs):
             return False
@@ -171,7 +180,7 @@ class Folder:
         list.clear(node.inputs)
 
     def _drop_unbounded(self, batch: Batch, results: dict[int, Result]) -> None:
-        """Leave out nodes whose results may take any amount of memory; once their inputs are known, for good."""
+        """Leave out nodes whose results may take any amount of memory; for good, if all inputs are known."""
         gone: set[int] = set()
         made = {id(t) for _, n in batch.nodes for t in n.outputs if t.name}
         for index, (graph, node) in enumerate(batch.nodes):

@@ -1,4 +1,4 @@
-"""Local functions: which one a node calls, in what order they call each other, and which are left without a caller."""
+"""Local functions: which one a node calls, who calls whom, and which are left without a caller."""
 
 from __future__ import annotations
 
@@ -80,7 +80,7 @@ class Functions:
         return [f for f in calls if f is not None]
 
     def prune(self, once_called: set[int]) -> None:
-        """Remove the functions that were called (see :meth:`called`) and are not any more; others stay as they are."""
+        """Remove the functions that were called (see :meth:`called`) and are not any more."""
         while True:
             called = self.called()
             gone = [f for f in self._model.functions if id(f.gs) in once_called and id(f.gs) not in called]

@@ -37,8 +37,9 @@ class Placing:
     def fold(self, graph: Graph, node: Node, values: dict[int, Values]) -> list[Tensor]:
         """Let constants stand for the outputs of ``node``; ``values`` by the identity of the output tensor.
 
-        They become initializers of the same names; outputs of a scope, and whatever a function or a
-        model before IR 4 holds, are written by Constant nodes. Returns the new tensors. The node itself is taken out by the caller, with many others.
+        They become initializers of the same names; outputs of a scope, and whatever a function or a model
+        before IR 4 holds, are written by Constant nodes. Returns the new tensors. The node itself is taken
+        out by the caller, with many others.
         """
         made = []
         self._lost.update((id(t), t) for t in reads(node) if t.name)
@@ -77,7 +78,7 @@ class Placing:
         graph.remove(gone)
 
     def sweep(self) -> int:
-        """Remove the nodes all of whose outputs lost their last reader, and so on upward; returns how many."""
+        """Remove nodes all of whose outputs lost their last reader, and so on upward; returns how many."""
         owner = {id(n): s for s in self._scopes for n in s.nodes} if self._lost else {}
         total = 0
         while self._lost:
@@ -112,7 +113,7 @@ def is_external(tensor: Tensor) -> bool:
 
 
 def move_constants(graph: Graph, placing: Placing) -> int:
-    """Constant nodes of one scope become initializers; values in data files and large ones are not read.
+    """Constant nodes of one scope become initializers; values that lie in the file are not read.
 
     Left alone are those that write an output, sparse ones, those of functions, and those nothing reads.
     """

@@ -1,4 +1,4 @@
-"""Shapes that are known become constants: Shape and Size, and what integer code picks out of a shape known in part."""
+"""Known shapes become constants: Shape, Size, and what integer code picks out of a shape known in part."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ class Known:
 
 
 def fresh_types(model: Model) -> Types:
-    """Inference that trusts nothing but the main graph's inputs: not the inputs that bodies declare, nor dims < 0."""
+    """Inference that trusts only the main graph's inputs: not those that bodies declare, nor dims < 0."""
     with _untold(model):
         try:
             return infer(model)
@@ -87,7 +87,7 @@ class ShapeFolder:
         return made
 
     def _visit(self, graph: Graph, node: Node, made: list[Tensor]) -> bool:
-        """Learn what one node gives; fold it when that is all known. Returns whether it is to be removed."""
+        """Learn what a node gives, and fold it when all is known. Returns whether it is to be removed."""
         rule = _RULES.get(node.op)
         if rule is None or len(node.outputs) != 1 or not node.outputs[0].name:
             return False
@@ -109,7 +109,7 @@ class ShapeFolder:
         return True
 
     def _same_as(self, graph: Graph, node: Node, found: Known) -> Tensor | None:
-        """The input that arithmetic leaves as it is: x * 1, x + 0, x / 1, x - 0, and a Cast to the type it has."""
+        """The input that arithmetic leaves as it is: x * 1, x + 0, x / 1, x - 0, a Cast to its own type."""
         first = node.inputs[0]
         if node.op in ("Cast", "Concat") and len(node.inputs) == 1:
             was = self.known(graph, first)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from functools import cached_property
 from typing import Any
 
@@ -32,6 +34,21 @@ class Known:
             tensor = self._alike[id(tensor)][1]
         return tensor
 
+    @classmethod
+    @contextmanager
+    def during(cls, model: Model) -> Iterator[Known]:
+        """Within it, :meth:`of` gives one and the same object for ``model``: inference runs once."""
+        known = _OPEN[id(model)] = cls(model)
+        try:
+            yield known
+        finally:
+            del _OPEN[id(model)]
+
+    @classmethod
+    def of(cls, model: Model) -> Known:
+        """What is known of ``model`` during the pass that runs."""
+        return _OPEN.get(id(model)) or cls(model)
+
     @cached_property
     def types(self) -> Types:
         """What inference finds in the model as it is when first asked."""
@@ -57,6 +74,9 @@ class Known:
         return own is not None and own >= rank
 
 
+_OPEN: dict[int, Known] = {}
+
+
 class Scalars:
     """Scalar constants, one for each value and dtype in a graph or function."""
 
@@ -64,10 +84,12 @@ class Scalars:
         self._known = known
         self._made: dict[tuple[int, float, str], Tensor] = {}
 
-    def like(self, graph: Graph, value: Any, x: Tensor, before: Node, dtype: np.dtype[Any] | None = None) -> Tensor:
-        """A constant ``value`` to combine with ``x``, in its dtype: ``dtype`` if given, else what is known of it.
+    def like(
+        self, graph: Graph, value: Any, x: Tensor, before: Node, dtype: np.dtype[Any] | None = None
+    ) -> Tensor:
+        """A constant ``value`` to combine with ``x``, in its dtype: ``dtype`` if given, else what is known.
 
-        Where nothing is, or ``value`` is a reference to an attribute of the enclosing function, a CastLike does it.
+        Where nothing is, or ``value`` refers to an attribute of the enclosing function, a CastLike does it.
         NotApplicable below opset 15, which has none.
         """
         dtype = dtype or self._known.dtype(graph, x)

@@ -1,4 +1,4 @@
-"""Which nodes are a SiLU, and with what factor: by operator, or by what the body of a local function computes."""
+"""Which nodes are a SiLU, and with what factor: by operator, or by what a local function computes."""
 
 from __future__ import annotations
 
@@ -17,9 +17,9 @@ from graphkit_passes._functions import Functions
 
 QUICK_GELU_ALPHA = 1.702  # https://github.com/microsoft/onnxruntime/blob/main/docs/ContribOperators.md
 CUSTOM = frozenset(
-    "SiLU Silu silu SILU SiLU_TRT Silu_TRT Swish swish Swish_TRT swish_TRT swish_f32 swish_f16 bSwish".split()
+    ["SiLU", "Silu", "SILU", "silu", "Swish", "swish", "Swish_TRT", "swish_f32", "swish_f16", "bSwish"]
 )
-"""Operators that are nobody's standard, and SiLU wherever they were seen."""
+"""Operators of nobody's standard, which exporters and plugins use for SiLU."""
 _DEPTH = 64
 
 
@@ -28,7 +28,7 @@ class Value:
     """What a tensor of a function body is, in terms of argument number ``of``.
 
     ``const``: the array ``scale``. ``scaled``: ``scale * x``. ``sigmoid``: ``sigmoid(scale * x)``. ``silu``:
-    ``x * sigmoid(scale * x)``. ``other``: something else, ``reason`` says what if it looked like one of these.
+    ``x * sigmoid(scale * x)``. ``other``: something else; ``reason`` says what if it looked like a SiLU.
     ``rank`` is the most dimensions of a constant in it, ``dtype`` that of the scale, if it has one.
     """
 
@@ -76,7 +76,9 @@ class Forms:
         """
         outputs = [t for t in node.outputs if t.name]
         if len(node.inputs) != 1 or len(outputs) != 1 or not node.inputs[0].name:
-            raise NotApplicable(f"it has {len(node.inputs)} inputs and {len(outputs)} outputs; a SiLU has one of each")
+            raise NotApplicable(
+                f"it has {len(node.inputs)} inputs and {len(outputs)} outputs; a SiLU has one of each"
+            )
         names = ("alpha", "beta") if form == "custom" else ("alpha",)
         unknown = [a for a in node.attrs if a not in names]
         if unknown:
@@ -90,17 +92,20 @@ class Forms:
 
     def call(self, graph: Graph, node: Node, function: Graph) -> Value:
         """What a call of a local function computes of the call's inputs."""
-        inputs = [self._argument(graph, t, place) for place, t in enumerate(node.inputs)]
+        inputs = [self._argument(graph, node, t) for t in node.inputs]
         given = {k: v for k, v in node.attrs.items() if not isinstance(v, AttributeRef)}
         by_caller = [v.name for v in node.attrs.values() if isinstance(v, AttributeRef)]
         if by_caller:
-            reason = f"its factor depends on '{by_caller[0]}', an attribute of the function that it is called in"
+            reason = (
+                f"its factor depends on '{by_caller[0]}', an attribute of the function that it is called in"
+            )
             given |= {k: ABSENT for k, v in node.attrs.items() if isinstance(v, AttributeRef)}
             found = self._function(function, inputs, given, 0)
             return replace(found, reason=found.reason and reason)
         return self._function(function, inputs, given, 0)
 
-    def _argument(self, graph: Graph, tensor: Tensor, place: int) -> Value:
+    def _argument(self, graph: Graph, node: Node, tensor: Tensor) -> Value:
+        place = next(n for n, t in enumerate(node.inputs) if t is tensor)  # the first, if it is given twice
         values = graph.value(tensor) if _is_scalar(graph.shape(tensor)) else None
         return Value("scaled", place) if values is None else _const(values)
 
@@ -192,7 +197,9 @@ def _resolved(node: Node, name: str, scope: Scope) -> Any:
     if value is not ABSENT:
         return value
     reference = node.attrs[name].name
-    if reference not in scope.attributes:  # left out by the call and without a default: as if the node had none
+    if (
+        reference not in scope.attributes
+    ):  # left out by the call and without a default: as if the node had none
         domain = domain_of(node)
         return default(node.op, domain, scope.graph.version(domain), name)
     return scope.attributes[reference]
@@ -238,7 +245,9 @@ def _product(a: Value, b: Value) -> Value:
     if sigmoid.reason:
         return Value("other", reason=sigmoid.reason) if x.kind == "scaled" else OTHER
     if x.kind != "scaled" or x.of != sigmoid.of:
-        return Value("other", reason="a gate: what it multiplies by the sigmoid is not the sigmoid's own input")
+        return Value(
+            "other", reason="a gate: what it multiplies by the sigmoid is not the sigmoid's own input"
+        )
     if x.scale != 1:
         return Value("other", reason="what it multiplies by the sigmoid is scaled")
     return replace(sigmoid, kind="silu", rank=rank)

@@ -46,22 +46,18 @@ class Sizes:
                 del self.shapes[tensor.name]
 
     def _input(self, tensor: Tensor, text: str, item: str) -> None:
+        name = tensor.name
         if tensor.type not in (None, "tensor_type"):
-            raise BadOption(
-                f"fix-shapes: {item}: input '{tensor.name}' is a {tensor.type}, which has no shape"
-            )
+            raise BadOption(f"fix-shapes: {item}: input '{name}' is a {tensor.type}, which has no shape")
         declared = None if tensor.shape is None else list(tensor.shape)
         tokens = _tokens(text, declared, item)
         if declared is None:
             declared = [None] * len(tokens)
         if len(tokens) != len(declared):
-            raise BadOption(
-                f"fix-shapes: {item}: input '{tensor.name}' has {len(declared)} dims ({spelled(declared)}), not {len(tokens)}"
-            )
-        self.shapes[tensor.name] = [
-            self._dim(tensor.name, place, was, token, item)
-            for place, (was, token) in enumerate(zip(declared, tokens, strict=True))
-        ]
+            had = f"{len(declared)} dims ({spelled(declared)})"
+            raise BadOption(f"fix-shapes: {item}: input '{name}' has {had}, not {len(tokens)}")
+        pairs = enumerate(zip(declared, tokens, strict=True))
+        self.shapes[name] = [self._dim(name, place, was, token, item) for place, (was, token) in pairs]
 
     def _dim(self, name: str, place: int, was: Dim, token: str, item: str) -> Dim:
         if token == "?" or (is_symbol(was) and token == was):

@@ -11,9 +11,9 @@ class FixShapes(Pass):
     """Gives the inputs of a model fixed sizes, and folds the shape arithmetic that becomes constant.
 
     ## Why
-    A model exported with dynamic axes computes its shapes while it runs: `Shape`, `Gather`, `Concat`, `Range`, `Expand`
-    and their constants can be half of its nodes. An engine for one size needs none of them, and many builders refuse
-    them where they want an initializer.
+    A model exported with dynamic axes computes its shapes while it runs: `Shape`, `Gather`, `Concat`,
+    `Range`, `Expand` and their constants can be half of its nodes. An engine for one size needs none of
+    them, and many builders refuse them where they want an initializer.
 
     ## Example
     `fix-shapes:x=1x8` on
@@ -30,18 +30,20 @@ class FixShapes(Pass):
     (float[1,8] x) => (float[1,2,4] y)
     y = Reshape(x, s)                       # s is the initializer {1, 2, 4}
     ```
-    An input is given by its name and shape, `images=1x3x640x640`; `?`, or the symbol that stands there, leaves a dim
-    open, and `scalar` is a shape without dims. A symbol is given by its name and size, `batch=1,height=640`, for all
-    inputs that use it. In a name, write `\\,` for a comma and `\\=` for an equals sign (the last `=` always ends the name).
+    An input is given by its name and shape, `images=1x3x640x640`; `?`, or the symbol that stands there,
+    leaves a dim open, and `scalar` is a shape without dims. A symbol is given by its name and size,
+    `batch=1,height=640`, for all inputs that use it. In a name, write `\\,` for a comma and `\\=` for an
+    equals sign (the last `=` always ends the name).
 
-    Shapes are inferred from the inputs anew: the annotations of outputs and inner tensors are brought up to date, and
-    what a file says wrongly of them is dropped; a wrong
-    declaration of a graph output stays, and the report has a note on it. Folding follows `fold-constants`, for what stems from shapes alone: other
+    Shapes are inferred from the inputs anew: the annotations of outputs and inner tensors are brought up to
+    date, and what a file says wrongly of them is dropped; a wrong declaration of a graph output stays, and
+    the report has a note on it. Folding follows `fold-constants`, for what stems from shapes alone: other
     constants stay as they are.
 
     ## When it refuses
-    It stops, with nothing changed, when an input or symbol is not known, when a size contradicts the model's own, or when
-    one symbol would get two sizes. A node that cannot be computed stays, and the report says why.
+    It stops, with nothing changed, when an input or symbol is not known, when a size contradicts the model's
+    own, or when one symbol would get two sizes. A node that cannot be computed stays, and the report says
+    why.
 
     ## Source
     https://onnx.ai/onnx/repo-docs/IR.html#static-tensor-shapes

@@ -19,10 +19,10 @@ class FuseConvBn(PatternPass):
     """Fold an inference BatchNormalization into the convolution in front of it.
 
     ## Why
-    With its statistics fixed, a BatchNormalization scales and shifts each channel, and a convolution can do that with other
-    weights. One node less to run for each layer, and no rounding of what lies between the two. Conv and ConvTranspose
-    with groups, with and without a bias, are fused; the new weights are computed in float64 and rounded once, to the dtype
-    of the old ones.
+    With its statistics fixed, a BatchNormalization scales and shifts each channel, and a convolution can do
+    that with other weights. One node less to run for each layer, and no rounding of what lies between the
+    two. Conv and ConvTranspose with groups, with and without a bias, are fused; the new weights are computed
+    in float64 and rounded once, to the dtype of the old ones.
 
     ## Example
     ```
@@ -33,7 +33,7 @@ class FuseConvBn(PatternPass):
     ```
     y = Conv (x, w_1, w_bias)
     ```
-    with `w_1 = w * f` for each output channel, `w_bias = bias - mean * f`, and `f = scale / sqrt(var + epsilon)`.
+    with `w_1 = w * f` and `w_bias = bias - mean * f` by channel, and `f = scale / sqrt(var + epsilon)`.
     Weights that other nodes read too stay as they are for those.
 
     ## When it refuses
@@ -108,11 +108,13 @@ def _require_inference(graph: Graph, m: Match) -> None:
     if graph.opset < 7:
         m.require(attribute(graph, norm, "is_test") == 1, "its is_test is not 1, so it trains")
     if graph.opset < 9:
-        m.require(attribute(graph, norm, "spatial") in (None, 1), "its statistics are not by channel (spatial is 0)")
+        m.require(
+            attribute(graph, norm, "spatial") in (None, 1), "its statistics are not by channel (spatial is 0)"
+        )
 
 
 def _fold(graph: Graph, m: Match) -> _Folded:
-    """Scale and shift by channel, moved into weights and bias; in float64, then rounded. NotApplicable if it cannot."""
+    """Scale and shift moved into weights and bias: in float64, then rounded. NotApplicable if it cannot."""
     conv = _conv(m)
     weights = m.value("w")
     scale, bias, mean, var = (m.value(n).astype(np.float64) for n in ("scale", "bias", "mean", "var"))
@@ -120,7 +122,13 @@ def _fold(graph: Graph, m: Match) -> _Folded:
     if not isinstance(group, int) or not isinstance(epsilon, float) or group < 1:
         raise NotApplicable("its group or epsilon is an attribute of the function that it is in")
     transposed = conv.op == "ConvTranspose"
-    channels = weights.shape[1] * group if transposed and weights.ndim > 1 else weights.shape[0] if weights.ndim else 0
+    channels = (
+        weights.shape[1] * group
+        if transposed and weights.ndim > 1
+        else weights.shape[0]
+        if weights.ndim
+        else 0
+    )
     old = m.value("b").astype(np.float64) if m.b is not None else np.zeros(channels)
     m.require(
         all(v.shape == (channels,) for v in (scale, bias, mean, var, old)) and weights.shape[0] % group == 0,
@@ -137,7 +145,7 @@ def _fold(graph: Graph, m: Match) -> _Folded:
 
 
 def _scaled(weights: Array, factor: Array, group: int, transposed: bool) -> Array:
-    """Conv weights are [out, in/group, ...], those of ConvTranspose [in, out/group, ...]; ``factor`` is [out]."""
+    """Weights of Conv are [out, in/group, ...], of ConvTranspose [in, out/group, ...]; ``factor``: [out]."""
     rest = (1,) * (weights.ndim - 2)
     if not transposed:
         return weights * factor.reshape(-1, 1, *rest)

@@ -37,15 +37,15 @@ class Rename(Pass):
 
     ```
     g (float[2] x) => (float[2] y) {
-      [/act/Relu] /act/out = Relu(x)
-      [/neg/Neg] y = Neg(/act/out)
+      ["/act/Relu"] "/act/out" = Relu(x)
+      ["/neg/Neg"] y = Neg("/act/out")
     }
     ```
     becomes
     ```
     g (float[2] x) => (float[2] y) {
-      [x/act/Relu] x/act/out = Relu(x)
-      [x/neg/Neg] y = Neg(x/act/out)
+      ["x/act/Relu"] "x/act/out" = Relu(x)
+      ["x/neg/Neg"] y = Neg("x/act/out")
     }
     ```
 
@@ -53,7 +53,7 @@ class Rename(Pass):
     A name stays as it is when
 
     - it belongs to an input or output of the main graph, and ``io=true`` was not given,
-    - the new name would be empty,
+    - it is no text (not UTF-8), or the new name would be empty,
     - the new name is that of another tensor that is visible there: in the same scope, in one around it, or
       in a subgraph below, where it would be captured by mistake; for nodes, of another node in the same
       scope,
@@ -131,6 +131,15 @@ class _Name:
             self.scope.rename(self.tensor, self.new)
 
 
+def _named(
+    scope: Graph, old: Any, substitute: Callable[[str], str], tensor: Any = None, nodes: Sequence[Any] = ()
+) -> _Name:
+    """A name and what it should become; one that is no UTF-8 comes as bytes, and no expression fits it."""
+    if isinstance(old, str):
+        return _Name(scope, old, substitute(old), tensor, nodes)
+    return _Name(scope, old, old, tensor, nodes, "its name is no text (not UTF-8)")
+
+
 def _nodes(graph: Graph, substitute: Callable[[str], str]) -> list[_Name]:
     """The names of nodes, scope by scope; nodes without one have none to change."""
     found: list[_Name] = []
@@ -139,7 +148,7 @@ def _nodes(graph: Graph, substitute: Callable[[str], str]) -> list[_Name]:
         for node in scope.nodes:
             if node.name:
                 sharing.setdefault(node.name, []).append(node)
-        names = [_Name(scope, old, substitute(old), nodes=nodes) for old, nodes in sharing.items()]
+        names = [_named(scope, old, substitute, nodes=nodes) for old, nodes in sharing.items()]
         _settle(names, "node", lambda a, b: True)
         found += names
     return found
@@ -152,7 +161,7 @@ def _tensors(graph: Graph, substitute: Callable[[str], str], io: bool) -> list[_
     names = []
     for found in definitions(model):
         old = found.tensor.name
-        name = _Name(found.scope, old, old if found.ghost else substitute(old), found.tensor)
+        name = _named(found.scope, old, str if found.ghost else substitute, tensor=found.tensor)
         names.append(name)
         if name.new != old and id(found.tensor) in ends:
             name.keep(f"it is {ends[id(found.tensor)]}; io=true renames those too")

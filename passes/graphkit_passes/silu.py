@@ -22,22 +22,22 @@ class Silu(Pass):
     SiLU, also called Swish, is `x * sigmoid(alpha * x)`, mostly with alpha = 1.
 
     ## Why
-    It reaches a file in many spellings: the `Swish` of opset 24, the `QuickGelu` and the activation of `GroupNorm` that
-    ONNX Runtime writes, local functions that PyTorch exports one of for each module, operators of somebody's plugin. Few
-    runtimes know all of them: TensorRT-RTX 1.4 refuses `Swish`. All of them know Sigmoid and Mul, and TensorRT fuses the
-    two back into one kernel.
+    It reaches a file in many spellings: the `Swish` of opset 24, the `QuickGelu` and the activation of
+    `GroupNorm` that ONNX Runtime writes, local functions that PyTorch exports one of for each module,
+    operators of somebody's plugin. Few runtimes know all of them: TensorRT-RTX 1.4 refuses `Swish`. All of
+    them know Sigmoid and Mul, and TensorRT fuses the two back into one kernel.
 
     | form | becomes |
     |---|---|
     | `Swish` of opset 24, any alpha | Sigmoid, Mul; before them a Mul by alpha unless that is 1 |
     | `com.microsoft::QuickGelu` | the same, with its own alpha (1.702 when it says none) |
-    | `com.microsoft::GroupNorm`, `SkipGroupNorm` with `activation=1` | the same node with `activation=0`; Sigmoid, Mul |
+    | `com.microsoft::GroupNorm`, `SkipGroupNorm` with `activation=1` | `activation=0`; Sigmoid, Mul |
     | a call of a local function that computes it | the same; the function goes with its last call |
     | `SiLU`, `Swish_TRT`, `swish_f32`, `bSwish`, … | the same; `ops` adds names |
     | `Mul(x, Sigmoid(Mul(x, 1)))`, as Paddle2ONNX writes it | loses the Mul by 1 |
 
-    A function counts by what its body computes, through nested functions, Identity, Constant and attributes; its name
-    means nothing. The main graph, the bodies of If, Loop and Scan, and functions are all searched.
+    A function counts by what its body computes, through nested functions, Identity, Constant and attributes;
+    its name means nothing. The main graph, the bodies of If, Loop and Scan, and functions are all searched.
 
     ## Example
     ```
@@ -52,7 +52,7 @@ class Silu(Pass):
     with the initializer `alpha = 1.5` in the dtype of `x`.
 
     ## When it refuses
-    - A custom operator of a SiLU's name has other attributes than alpha or beta, or several inputs or outputs.
+    - An operator named like a SiLU has other attributes than alpha or beta, or several inputs or outputs.
     - A function has the name of a SiLU, or multiplies by a sigmoid, and computes something else.
     - A factor is needed, the dtype of `x` is not known, and the opset has no CastLike (below 15).
     - The Mul by 1 is read elsewhere too, or could broadcast.
@@ -67,7 +67,9 @@ class Silu(Pass):
 
     name = "silu"
 
-    ops: tuple[str, ...] = option(default=(), help="further custom operators that are a SiLU", metavar="Op+domain::Op")
+    ops: tuple[str, ...] = option(
+        default=(), help="further custom operators that are a SiLU", metavar="Op+domain::Op"
+    )
 
     def apply(self, graph: Graph, tally: Tally) -> None:
         """Rewrite every form below ``graph``."""
@@ -136,7 +138,9 @@ class _Walk:
         found = self._forms.call(graph, node, function)
         if found.kind != "silu":
             if len(function.nodes) <= _SMALL and (found.reason or _NAMED.search(node.op)):
-                raise NotApplicable(found.reason or "its body computes something else than x * sigmoid(alpha * x)")
+                raise NotApplicable(
+                    found.reason or "its body computes something else than x * sigmoid(alpha * x)"
+                )
             return False
         x = node.inputs[found.of]
         if not self._known.keeps_shape(graph, x, found.rank):
@@ -159,8 +163,12 @@ class _Walk:
 
     def _require_float(self, graph: Graph, x: Tensor) -> None:
         dtype = self._known.dtype(graph, x)
-        if dtype is not None and (dtype.name not in FLOATS or (dtype.name == "bfloat16" and graph.opset < 13)):
-            raise NotApplicable(f"'{x.name}' is {dtype.name}, which Sigmoid of opset {graph.opset} does not take")
+        if dtype is not None and (
+            dtype.name not in FLOATS or (dtype.name == "bfloat16" and graph.opset < 13)
+        ):
+            raise NotApplicable(
+                f"'{x.name}' is {dtype.name}, which Sigmoid of opset {graph.opset} does not take"
+            )
 
     def _norm(self, graph: Graph, node: Node) -> bool:
         """Take the activation out of a norm; the node stays, and writes a new tensor."""
@@ -168,7 +176,9 @@ class _Walk:
         if activation == 0 or not node.outputs[0].name:
             return False
         if activation != 1:
-            raise NotApplicable(f"its activation is {activation if isinstance(activation, int) else 'not known'}, not 1")
+            raise NotApplicable(
+                f"its activation is {activation if isinstance(activation, int) else 'not known'}, not 1"
+            )
         old = node.outputs[0]
         place = next(i for i, n in enumerate(graph.nodes) if n is node)
         following = graph.nodes[place + 1] if place + 1 < len(graph.nodes) else None
@@ -190,10 +200,14 @@ class _Walk:
             return False
         x, one = pair
         if any(r is not sigmoid for r in graph.consumers(scaled)) or graph.is_output(scaled):
-            raise NotApplicable(f"the Mul by 1 in front of it makes '{scaled.name}', which is read elsewhere too")
+            raise NotApplicable(
+                f"the Mul by 1 in front of it makes '{scaled.name}', which is read elsewhere too"
+            )
         rank = len(graph.shape(one) or ())
         if not self._known.keeps_shape(graph, x, rank):
-            raise NotApplicable(f"the 1 that its input is multiplied by has {rank} dimensions, '{x.name}' may have fewer")
+            raise NotApplicable(
+                f"the 1 that its input is multiplied by has {rank} dimensions, '{x.name}' may have fewer"
+            )
         graph.rewire(sigmoid, scaled, x)
         owner = next(s for s in self.model.scopes() if any(n is mul for n in s.nodes))
         owner.remove([mul])

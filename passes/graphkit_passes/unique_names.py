@@ -43,8 +43,14 @@ class UniqueNames(Pass):
     ```
 
     ## When it refuses
+    A function whose inputs or outputs are called like something elsewhere keeps them, and is named once.
+
     A tensor keeps a name that clashes when a training graph, or an attribute that is a list of graphs, may
     refer to it.
+
+    Where a branch hides an initializer that another branch reads, ONNX Runtime 1.32 gives both the outer
+    one. After this pass it gives each its own, as ONNX says, so the numbers change and the rewrite is
+    refused: name the two apart with ``--no-verify`` when ONNX's reading is what you want.
 
     ## Source
     onnx-tensorrt#974, TensorRT#4739; https://onnx.ai/onnx/repo-docs/IR.html#names-within-a-graph.
@@ -85,6 +91,7 @@ class _Namer:
 
     def fresh(self, hint: str, start: int = 1) -> str:
         """``hint_1`` or the next that is free."""
+        hint = hint if isinstance(hint, str) else "node"  # bytes that are no UTF-8
         count = self._next.get(hint, start)
         while f"{hint}_{count}" in self._taken:
             count += 1
@@ -97,6 +104,7 @@ class _Tensors:
     """One walk over the tensors of a model."""
 
     def __init__(self, model: Model, found: list[Definition], namer: _Namer, tally: Tally) -> None:
+        self._model = model
         self._pinned = model.pinned
         self._found = found
         self._namer = namer
@@ -119,6 +127,19 @@ class _Tensors:
             else:
                 one.scope.rename(tensor, self._namer.fresh(tensor.name))
                 self._tally.rewrite()
+        self._tell_of_formals(seen)
+
+    def _tell_of_formals(self, seen: set[str]) -> None:
+        """One refusal for each function whose inputs or outputs are called like something elsewhere."""
+        for function in self._model.functions:
+            formals = self._formals[id(function)]
+            shared = [name for name in formals if name in seen]
+            seen.update(formals)
+            if shared:
+                reason = (
+                    f"its inputs and outputs keep their names, which others have too: {', '.join(shared)}"
+                )
+                self._tally.refuse(function, function.gs.name, reason)
 
 
 def _other_names(model: Model) -> Iterator[str]:

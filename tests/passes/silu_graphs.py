@@ -1,4 +1,4 @@
-"""Random graphs with every form of SiLU among other nodes, in the main graph, in a branch of an If and in a function."""
+"""Random graphs with every form of SiLU among other nodes: in the main graph, a branch, a function."""
 
 from __future__ import annotations
 
@@ -19,7 +19,9 @@ swapped (v) => (w) { i = Identity (v) s = Sigmoid (i) w = Mul (s, v) }
 <domain: "pkg", opset_import: ["": 24, "pkg": 1]>
 scaled <k: float = 1.25> (v) => (w) { s = pkg.inner <b: float = @k> (v) w = Mul (v, s) }
 <domain: "pkg", opset_import: ["": 24]>
-inner <b> (v) => (w) { c = Constant <value_float: float = @b> () l = CastLike (c, v) u = Mul (l, v) w = Sigmoid (u) }
+inner <b> (v) => (w) {
+  c = Constant <value_float: float = @b> () l = CastLike (c, v) u = Mul (l, v) w = Sigmoid (u)
+}
 <domain: "pkg", opset_import: ["": 24]>
 SiLU_gate (v, g) => (w) { s = Sigmoid (g) w = Mul (v, s) }
 <domain: "pkg", opset_import: ["": 24]>
@@ -38,14 +40,25 @@ bSwish <beta: float = 1.0> (v) => (w) { w = Swish <alpha: float = @beta> (v) }
 """
 ).functions
 PLAIN = ("Relu", "Neg", "Abs", "Sigmoid", "Tanh", "Add", "Mul", "pkg::SiLU_gate")
-FORMS = ("Swish", "pkg::torch_nn_modules_SiLU_1", "pkg::swapped", "pkg::scaled", "mine::Swish_TRT", "mine::bSwish")
+FORMS = (
+    "Swish",
+    "pkg::torch_nn_modules_SiLU_1",
+    "pkg::swapped",
+    "pkg::scaled",
+    "mine::Swish_TRT",
+    "mine::bSwish",
+)
 FACTOR = {"Swish": "alpha", "pkg::scaled": "k", "mine::bSwish": "beta", "com.microsoft::QuickGelu": "alpha"}
-DTYPES = {"float": onnx.TensorProto.FLOAT, "float16": onnx.TensorProto.FLOAT16, "double": onnx.TensorProto.DOUBLE}
+DTYPES = {
+    "float": onnx.TensorProto.FLOAT,
+    "float16": onnx.TensorProto.FLOAT16,
+    "double": onnx.TensorProto.DOUBLE,
+}
 
 
 @dataclass
 class Random:
-    """A model; its twin, in which the custom operators are functions and so can be run; how many SiLU it has."""
+    """A model; its twin, whose custom operators are functions and so can be run; how many SiLU it has."""
 
     model: onnx.ModelProto
     twin: onnx.ModelProto
@@ -82,9 +95,13 @@ def _node(draw: st.DrawFn, op: str, known: list[str], output: str) -> onnx.NodeP
     domain, _, name = op.rpartition("::")
     count = 2 if name in ("Add", "Mul", "SiLU_gate") else 1
     inputs = [draw(st.sampled_from(known)) for _ in range(count)]
+    if name == "SiLU_gate" and inputs[0] == inputs[1]:  # that would be a SiLU
+        domain, name = "", "Add"
     node = helper.make_node(name, inputs, [output], name=f"node_{output}", domain=domain)
     if op in FACTOR and draw(st.booleans()):
-        node.attribute.append(helper.make_attribute(FACTOR[op], draw(st.sampled_from([1.0, 0.5, 1.702, -1.5]))))
+        node.attribute.append(
+            helper.make_attribute(FACTOR[op], draw(st.sampled_from([1.0, 0.5, 1.702, -1.5])))
+        )
     return node
 
 
@@ -93,7 +110,9 @@ def _branch(nodes: list[onnx.NodeProto], kind: int) -> onnx.NodeProto:
     other = helper.make_tensor_value_info("e", kind, [2, 5])
     bodies = {
         "then_branch": helper.make_graph(nodes, "then", [], [info]),
-        "else_branch": helper.make_graph([helper.make_node("Swish", ["x"], ["e"], "node_e")], "else", [], [other]),
+        "else_branch": helper.make_graph(
+            [helper.make_node("Swish", ["x"], ["e"], "node_e")], "else", [], [other]
+        ),
     }
     return helper.make_node("If", ["c"], ["out"], "choice", **bodies)
 

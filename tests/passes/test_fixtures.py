@@ -129,7 +129,12 @@ RELU = '<ir_version: 10, opset_import: ["": 21]>\ng (float[8] x) => (float[8] y,
     [
         ("Doubles", "twice = Add (x, x) y = Relu (twice) z = Neg (x)", "y, float[8] z", "second run makes 1"),
         ("Swaps", "y = Relu (x) z = Neg (x)", "z, float[8] y", "second run makes 1"),
-        ("Restless", "same = Identity (x) y = Relu (same) z = Neg (x)", "y, float[8] z", "second run changes the"),
+        (
+            "Restless",
+            "same = Identity (x) y = Relu (same) z = Neg (x)",
+            "y, float[8] z",
+            "second run changes the",
+        ),
         ("Breaks", "y = Rleu (x) z = Neg (x)", "y, float[8] z", "the result is not valid"),
         ("Counts", "", "", "1 rewrites reported, and nothing changed"),
     ],

@@ -29,7 +29,7 @@ class Random:
 
 @st.composite
 def models(draw: st.DrawFn, opset: int = 24) -> Random:
-    """1 to 6 steps on one input [2,5]: SiLU in each order, with a factor and without, among plain nodes and gates."""
+    """1 to 6 steps on an input [2,5]: SiLU in each order, with and without a factor, plain nodes, gates."""
     name = draw(st.sampled_from(list(DTYPES)))
     steps = draw(st.lists(st.sampled_from(["silu", "factor", "gate", "plain"]), min_size=1, max_size=6))
     nodes, plain, factors = list[onnx.NodeProto](), list[onnx.NodeProto](), list[onnx.TensorProto]()
@@ -101,7 +101,8 @@ def test_older_opsets_are_refused_and_keep_their_bytes(one: Random) -> None:
 def test_a_factor_that_is_an_input_with_a_default_is_none() -> None:
     model = onnx.parser.parse_model(
         """<ir_version: 10, opset_import: ["": 24]>
-        g (float[2] x, float k) => (float[2] y) <float k = {1.5}> { a = Mul (x, k) s = Sigmoid (a) y = Mul (x, s) }"""
+        g (float[2] x, float k) => (float[2] y) <float k = {1.5}>
+        { a = Mul (x, k) s = Sigmoid (a) y = Mul (x, s) }"""
     )
     if "k" not in {i.name for i in model.graph.input}:
         pytest.skip("this onnx does not parse defaults of inputs")

@@ -67,7 +67,9 @@ def test_nothing_dead_is_byte_identical() -> None:
 
 def test_outputs_that_no_node_makes() -> None:
     """An input, and an initializer, that are outputs as they are."""
-    got, report = trimmed("g (float[2] x) => (float[2] x, float[2] w) <float[2] w = {1, 2}> { d = Add (x, w) }")
+    got, report = trimmed(
+        "g (float[2] x) => (float[2] x, float[2] w) <float[2] w = {1, 2}> { d = Add (x, w) }"
+    )
     assert report.rewrites == 1 and got.graph.initializer[0].name == "w"
 
 
@@ -91,8 +93,12 @@ def test_what_acts_in_a_branch_or_function_keeps_its_caller() -> None:
     ]
     opsets = [h.make_opsetid(d, v) for d, v in (("", 21), ("custom", 1), ("local", 1))]
     functions = [
-        h.make_function("local", "acts", ["p"], ["q"], [*branch[1:], h.make_node("Neg", ["p"], ["q"])], opsets),
-        h.make_function("local", "outer", ["p"], ["q"], [h.make_node("acts", ["p"], ["q"], domain="local")], opsets),
+        h.make_function(
+            "local", "acts", ["p"], ["q"], [*branch[1:], h.make_node("Neg", ["p"], ["q"])], opsets
+        ),
+        h.make_function(
+            "local", "outer", ["p"], ["q"], [h.make_node("acts", ["p"], ["q"], domain="local")], opsets
+        ),
         h.make_function("local", "pure", ["p"], ["q"], [h.make_node("Neg", ["p"], ["q"])], opsets),
     ]
     functions[0].node[0].input[0] = "p"
@@ -154,13 +160,17 @@ def test_recursive_and_overloaded_functions() -> None:
 def test_function_of_the_default_domain() -> None:
     model = parse("g (float[2] x) => (float[2] y) { y = own (x) }")
     model.functions.append(
-        h.make_function("ai.onnx", "own", ["p"], ["q"], [h.make_node("Neg", ["p"], ["q"])], [h.make_opsetid("", 21)])
+        h.make_function(
+            "ai.onnx", "own", ["p"], ["q"], [h.make_node("Neg", ["p"], ["q"])], [h.make_opsetid("", 21)]
+        )
     )
     assert len(trimmed(model)[0].functions) == 1
 
 
 def test_training_keeps_what_it_may_use() -> None:
-    model = parse(DEAD + '<domain: "local", opset_import: ["": 21]> f (p) => (q) { q = Relu (p)  l = Neg (p) }')
+    model = parse(
+        DEAD + '<domain: "local", opset_import: ["": 21]> f (p) => (q) { q = Relu (p)  l = Neg (p) }'
+    )
     step = model.training_info.add().algorithm
     step.node.append(h.make_node("Add", ["h", "v"], ["t"]))
     got, report = trimmed(model)
@@ -227,7 +237,7 @@ def test_ten_thousand_nodes() -> None:
 
 
 def _peel(graph: Any, outer: set[str], called: set[str]) -> tuple[int, set[str]]:
-    """Drop what one look at the names shows to be unread; how many went, and the names that are read outside."""
+    """Drop what one look shows to be unread: how many went, and the names that are read outside."""
     gone, read = 0, {o if isinstance(o, str) else o.name for o in graph.output}
     for node in graph.node:
         read.update(node.input)

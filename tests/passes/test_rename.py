@@ -1,4 +1,4 @@
-"""The ``rename`` pass: every name that matches changes, in every scope, unless that would change what it means."""
+"""The ``rename`` pass: every name that matches changes, in every scope, unless its meaning would."""
 
 from __future__ import annotations
 
@@ -15,6 +15,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from graphkit import BadOption, Model, PassReport
+from graphkit.model.file import ModelFile
 from graphkit.rewrite.pipeline import rewrite
 from graphkit_passes.rename import Rename
 from tests.passes.scoped_models import graphs, models, shape_of, tensors, values
@@ -26,7 +27,9 @@ def parse(text: str) -> onnx.ModelProto:
     return onnx.parser.parse_model(HEADER + text)
 
 
-def renamed(model: onnx.ModelProto | str, pattern: str, to: str, **options: object) -> tuple[Model, PassReport]:
+def renamed(
+    model: onnx.ModelProto | str, pattern: str, to: str, **options: object
+) -> tuple[Model, PassReport]:
     """The model after one rename, and the report."""
     twin = Model.from_proto(parse(model) if isinstance(model, str) else model)
     return twin, Rename(pattern=pattern, to=to, **options).run(twin)  # type: ignore[arg-type]
@@ -56,7 +59,9 @@ def test_text_that_is_no_unicode() -> None:
         Rename(pattern="a", to="\udc80")
 
 
-@pytest.mark.parametrize("spec", ["", "pattern=a", "to=a", "pattern=a,to=b,what=all", "pattern=a,to=b,io=maybe"])
+@pytest.mark.parametrize(
+    "spec", ["", "pattern=a", "to=a", "pattern=a,to=b,what=all", "pattern=a,to=b,io=maybe"]
+)
 def test_bad_spec(spec: str) -> None:
     with pytest.raises(BadOption):
         Rename.from_spec(spec)
@@ -83,7 +88,9 @@ def test_unnamed_nodes_stay_unnamed() -> None:
 
 
 def test_swap_and_chain_at_once() -> None:
-    text = "g (float[2] x) => (float[2] y) { t1 = Relu (x)  t1b = Neg (t1)  t1bb = Abs (t1b)  y = Neg (t1bb) }"
+    text = (
+        "g (float[2] x) => (float[2] y) { t1 = Relu (x)  t1b = Neg (t1)  t1bb = Abs (t1b)  y = Neg (t1bb) }"
+    )
     model, report = renamed(text, "^t1", "t1b")
     assert [n.output[0] for n in model.to_proto().graph.node] == ["t1b", "t1bb", "t1bbb", "y"]
     assert report.rewrites == 3
@@ -99,6 +106,14 @@ def test_a_refusal_blocks_the_names_behind_it() -> None:
         "tensor 'ttt': the new name, 'tt', would be that of 'tt' too",
         "tensor 'tt': the new name, 't', is that of another tensor",
     ]
+
+
+def test_name_that_is_no_text() -> None:
+    """A node's name in the file may be bytes that are no UTF-8; it is left alone."""
+    model = parse(TWO.replace("n1", "n_"))
+    twin = Model.from_file(ModelFile.from_bytes(model.SerializeToString().replace(b"n_", b"n\xff")))
+    report = Rename(pattern="^n", to="m").run(twin)
+    assert report.rewrites == 1 and "is no text" in report.refusals[0].reason
 
 
 def test_nodes_that_share_a_name_keep_sharing_it() -> None:
@@ -119,10 +134,18 @@ SHADOWS = """g (float[2] x, bool c) => (float[2] y) {
 @pytest.mark.parametrize(
     "pattern, to, reason",
     [
-        ("^outer$", "inner", "tensor 'outer': the new name, 'inner', is that of another tensor in main/y.then_branch"),
+        (
+            "^outer$",
+            "inner",
+            "tensor 'outer': the new name, 'inner', is that of another tensor in main/y.then_branch",
+        ),
         ("^inner$", "outer", "the new name, 'outer', is that of another tensor in main"),
         ("^inner$", "x", "the new name, 'x', is that of another tensor in main"),
-        ("^inner$", "a", "tensor 'inner' in main/y.then_branch: the new name, 'a', is that of another tensor"),
+        (
+            "^inner$",
+            "a",
+            "tensor 'inner' in main/y.then_branch: the new name, 'a', is that of another tensor",
+        ),
     ],
 )
 def test_what_is_visible_is_not_captured(pattern: str, to: str, reason: str) -> None:
@@ -201,7 +224,9 @@ def test_pinned_names() -> None:
 
 def test_graphs_attribute_pins() -> None:
     model = parse(TWO)
-    inner = h.make_graph([h.make_node("Relu", ["h"], ["q"])], "s", [], [h.make_tensor_value_info("q", 1, [2])])
+    inner = h.make_graph(
+        [h.make_node("Relu", ["h"], ["q"])], "s", [], [h.make_tensor_value_info("q", 1, [2])]
+    )
     model.graph.node[1].attribute.append(h.make_attribute("bodies", [inner]))
     _, report = renamed(model, "^h$", "k")
     assert report.rewrites == 0 and "a list of graphs refers to it" in reasons(report)[0]
@@ -242,7 +267,9 @@ def test_constants_of_an_earlier_pass() -> None:
     import numpy as np
 
     twin = Model.from_proto(parse(TWO))
-    twin.main.rewire(twin.main.nodes[1], twin.main.nodes[1].inputs[0], twin.main.constant(np.ones(2, "f4"), "made"))
+    twin.main.rewire(
+        twin.main.nodes[1], twin.main.nodes[1].inputs[0], twin.main.constant(np.ones(2, "f4"), "made")
+    )
     report = Rename(pattern="^made$", to="h").run(twin)
     assert report.rewrites == 0 and "is that of another tensor" in reasons(report)[0]
     assert Rename(pattern="^made$", to="kept").run(twin).rewrites == 1

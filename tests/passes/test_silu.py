@@ -43,7 +43,9 @@ def test_random_graphs_keep_what_is_no_silu_and_come_to_rest(one: Random) -> Non
     after, _ = run("silu", one.model)
     kept = {n.SerializeToString() for n in all_nodes(after)}
     assert all(n.SerializeToString() in kept for n in one.plain)
-    assert [o.SerializeToString() for o in after.graph.output] == [o.SerializeToString() for o in one.model.graph.output]
+    assert [o.SerializeToString() for o in after.graph.output] == [
+        o.SerializeToString() for o in one.model.graph.output
+    ]
     again, second = run("silu", after)
     assert second.rewrites == 0
     assert again.SerializeToString() == after.SerializeToString()
@@ -110,7 +112,9 @@ def test_one_constant_serves_all_that_have_its_value() -> None:
     assert [i.name for i in after.graph.initializer] == ["alpha"]
 
 
-@pytest.mark.parametrize(("opset", "ops"), [(17, {"CastLike", "Mul", "Sigmoid", "Opaque"}), (13, {"Opaque", "QuickGelu"})])
+@pytest.mark.parametrize(
+    ("opset", "ops"), [(17, {"CastLike", "Mul", "Sigmoid", "Opaque"}), (13, {"Opaque", "QuickGelu"})]
+)
 def test_an_unknown_dtype_is_cast_like_or_refused(opset: int, ops: set[str]) -> None:
     model = parse("g (float[2] x) => (y) { h = mine.Opaque (x) y = com.microsoft.QuickGelu (h) }", opset)
     after, report = run("silu", model)
@@ -121,7 +125,8 @@ def test_an_unknown_dtype_is_cast_like_or_refused(opset: int, ops: set[str]) -> 
 
 
 def test_an_annotation_serves_where_inference_does_not() -> None:
-    text = "g (float[2] x) => (float16[2] y) <float16[2] h> { h = mine.Opaque (x) y = com.microsoft.QuickGelu (h) }"
+    text = """g (float[2] x) => (float16[2] y) <float16[2] h>
+    { h = mine.Opaque (x) y = com.microsoft.QuickGelu (h) }"""
     after, _ = run("silu", parse(text, 13))
     (alpha,) = after.graph.initializer
     assert onnx.numpy_helper.to_array(alpha).dtype == np.float16
@@ -163,8 +168,16 @@ def test_a_body_that_computes_something_else_stays(body: str) -> None:
     [
         ("w = Swish <alpha = 2.0> (v)", 2.0),
         ("w = com.microsoft.QuickGelu (v)", 1.702),
-        ("c = Constant <value_int = 2> () l = CastLike (c, v) u = Mul (v, l) s = Sigmoid (u) w = Mul (v, s)", 2.0),
-        ("c = Constant <value = double {2.0}> () l = Cast <to = 1> (c) u = Mul (v, l) s = Sigmoid (u) w = Mul (v, s)", 2.0),
+        (
+            "c = Constant <value_int = 2> () l = CastLike (c, v)"
+            + " u = Mul (v, l) s = Sigmoid (u) w = Mul (v, s)",
+            2.0,
+        ),
+        (
+            "c = Constant <value = double {2.0}> () l = Cast <to = 1> (c)"
+            + " u = Mul (v, l) s = Sigmoid (u) w = Mul (v, s)",
+            2.0,
+        ),
         ("i = Identity (v) s = Sigmoid (i) p = Mul (s, v) w = Identity (p)", None),
     ],
 )
@@ -177,8 +190,33 @@ def test_a_body_counts_by_what_it_computes(body: str, factor: float | None) -> N
     assert values == pytest.approx([] if factor is None else [factor])
 
 
+@pytest.mark.parametrize(
+    ("call", "body", "rewrites"),
+    [
+        ("pkg.f (x, x)", "s = Sigmoid (g) w = Mul (v, s)", 1),
+        ("pkg.f (x, k)", "u = Mul (v, g) s = Sigmoid (u) w = Mul (v, s)", 1),
+        ("pkg.f (k, x)", "u = Mul (v, g) s = Sigmoid (u) w = Mul (v, s)", 0),
+        ("pkg.f (x)", "u = Mul (v, g) s = Sigmoid (u) w = Mul (v, s)", 0),
+        ("pkg.f (x, k)", "u = Mul (v, g) t = Mul (u, g) s = Sigmoid (t) w = Mul (v, s)", 0),
+        ("pkg.f (x, k)", "c = Cast <to = 99> (g) u = Mul (v, c) s = Sigmoid (u) w = Mul (v, s)", 0),
+        ("pkg.f (x, k)", "w = Swish <alpha: float = @missing> (v)", 1),
+        ("pkg.f (x, k)", "w = mine.Unknown (v)", 0),
+        ("pkg.f (x, k)", "a = pkg.two (v) w = Identity (a)", 0),
+    ],
+)
+def test_arguments_of_a_call(call: str, body: str, rewrites: int) -> None:
+    functions = f"""<domain: "pkg", opset_import: ["": 24, "mine": 1, "pkg": 1]>
+    f <missing> (v, g) => (w) {{ {body} }}
+    <domain: "pkg", opset_import: ["": 24]> two (v) => (a, b) {{ a = Neg (v) b = Abs (v) }}"""
+    model = parse(f"g (float[2] x) => (float[2] y) <float k = {{2.0}}> {{ y = {call} }}\n{functions}")
+    after, report = run("silu", model)
+    assert report.rewrites == rewrites
+    assert ("Sigmoid" in {n.op_type for n in after.graph.node}) == bool(rewrites)
+
+
 def test_a_factor_with_dimensions_needs_a_rank() -> None:
-    function = '<domain: "pkg", opset_import: ["": 24]>\nf (b, v) => (w) { u = Mul (v, b) s = Sigmoid (u) w = Mul (v, s) }'
+    body = "u = Mul (v, b) s = Sigmoid (u) w = Mul (v, s)"
+    function = f'<domain: "pkg", opset_import: ["": 24]>\nf (b, v) => (w) {{ {body} }}'
     text = "g (float x) => (y) <float[1] b = {{1.0}}> {{ y = pkg.f (b, x) }}\n"
     after, report = run("silu", parse(text.format() + function))
     assert report.rewrites == 0 and "may have fewer" in report.refusals[0].reason
@@ -188,5 +226,9 @@ def test_a_factor_with_dimensions_needs_a_rank() -> None:
 
 def test_names_can_be_added() -> None:
     model = parse("g (float[2] x) => (float[2] y) { h = mine.Act (x) y = mine.Other (h) }")
-    assert [n.op_type for n in graphkit.apply(model, Silu(ops=("mine::Act",))).graph.node] == ["Sigmoid", "Mul", "Other"]
+    assert [n.op_type for n in graphkit.apply(model, Silu(ops=("mine::Act",))).graph.node] == [
+        "Sigmoid",
+        "Mul",
+        "Other",
+    ]
     assert str(Silu(ops=("mine::Act", "B"))) == "silu:ops=mine::Act+B"

@@ -30,7 +30,9 @@ def unique(model: onnx.ModelProto | str, *, unnamed: bool = False) -> tuple[onnx
     got = twin.to_proto()
     assert UniqueNames(unnamed=unnamed).run(twin).rewrites == 0 and twin.to_proto() == got
     again = Model.from_proto(got)
-    assert UniqueNames(unnamed=unnamed).run(again).rewrites == 0 and again.to_bytes() == bytes(again.file.data)
+    assert UniqueNames(unnamed=unnamed).run(again).rewrites == 0 and again.to_bytes() == bytes(
+        again.file.data
+    )
     return got, report
 
 
@@ -74,12 +76,20 @@ def test_formals_of_functions_keep_their_names() -> None:
     model = parse("""g (float[2] p, bool c) => (float[2] q) { h = local.f (p, c)  q = local.f (h, c) }
     <domain: "local", opset_import: ["": 21]> f (h, c) => (q) { n = Relu (h)  q = Neg (n) }""")
     inner = [h.make_node("Relu", ["n"], ["h"]), h.make_node("Abs", ["h"], ["q"])]
-    bodies = {f"{k}_branch": h.make_graph(inner, k, [], [h.make_tensor_value_info("q", FLOAT, [2])]) for k in ("then", "else")}
+    bodies = {
+        f"{k}_branch": h.make_graph(inner, k, [], [h.make_tensor_value_info("q", FLOAT, [2])])
+        for k in ("then", "else")
+    }
     model.functions[0].node[1].CopyFrom(h.make_node("If", ["c"], ["q"], **bodies))
     got, report = unique(model)
     function = got.functions[0]
     assert (list(function.input), list(function.output)) == (["h", "c"], ["q"])
-    assert [list(n.output) for a in function.node[1].attribute for n in a.g.node] == [["h_1"], ["q_1"], ["h_2"], ["q_2"]]
+    assert [list(n.output) for a in function.node[1].attribute for n in a.g.node] == [
+        ["h_1"],
+        ["q_1"],
+        ["h_2"],
+        ["q_2"],
+    ]
     assert [list(n.output) for n in got.graph.node] == [["h"], ["q"]] and report.rewrites == 4
 
 

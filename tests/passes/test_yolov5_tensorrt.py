@@ -1,4 +1,4 @@
-"""A real detector with 57 Swish: TensorRT-RTX refuses it, and builds what the ``silu`` pass makes of it, on the CPU."""
+"""A real detector with 57 Swish: TensorRT-RTX refuses it, and builds what the ``silu`` pass makes of it."""
 
 from __future__ import annotations
 
@@ -15,20 +15,36 @@ import pytest
 ROOT = Path(__file__).resolve().parents[2]
 MODEL = ROOT.parent / "shared" / "models" / "yolov5n_swish24.onnx"
 
-pytestmark = pytest.mark.skipif(not MODEL.exists(), reason=f"the model {MODEL.name} is not beside the repository")
+pytestmark = pytest.mark.skipif(
+    not MODEL.exists(), reason=f"the model {MODEL.name} is not beside the repository"
+)
 
 
 @pytest.fixture(scope="module")
 def rewritten(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The folder with the result of the command, and its report."""
     folder = tmp_path_factory.mktemp("yolov5")
-    command = [sys.executable, "-m", "graphkit", "rewrite", MODEL, "--pass", "silu", "-o", folder / "out.onnx"]
-    subprocess.run([*command, "--report", folder / "report.json"], check=True, stdin=subprocess.DEVNULL, cwd=ROOT)
+    command = [
+        sys.executable,
+        "-m",
+        "graphkit",
+        "rewrite",
+        MODEL,
+        "--pass",
+        "silu",
+        "-o",
+        folder / "out.onnx",
+    ]
+    subprocess.run(
+        [*command, "--report", folder / "report.json"], check=True, stdin=subprocess.DEVNULL, cwd=ROOT
+    )
     return folder
 
 
 def test_each_swish_becomes_a_sigmoid_and_a_mul(rewritten: Path) -> None:
-    before, after = (Counter(n.op_type for n in onnx.load(p).graph.node) for p in (MODEL, rewritten / "out.onnx"))
+    before, after = (
+        Counter(n.op_type for n in onnx.load(p).graph.node) for p in (MODEL, rewritten / "out.onnx")
+    )
     assert before["Swish"] == 57
     assert after["Swish"] == 0
     assert after - before == Counter(Sigmoid=57, Mul=57)
@@ -36,7 +52,11 @@ def test_each_swish_becomes_a_sigmoid_and_a_mul(rewritten: Path) -> None:
 
 def test_every_other_node_keeps_its_bytes(rewritten: Path) -> None:
     before, after = (
-        [n.SerializeToString() for n in onnx.load(p).graph.node if n.op_type not in ("Swish", "Sigmoid", "Mul")]
+        [
+            n.SerializeToString()
+            for n in onnx.load(p).graph.node
+            if n.op_type not in ("Swish", "Sigmoid", "Mul")
+        ]
         for p in (MODEL, rewritten / "out.onnx")
     )
     assert before == after

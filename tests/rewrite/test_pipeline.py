@@ -202,21 +202,26 @@ def test_public_names() -> None:
         _ = graphkit.nothing  # type: ignore[attr-defined]
 
 
-def test_the_checker_needs_no_weights(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_checker_needs_no_weights(tmp_path: Path) -> None:
     from graphkit.rewrite import validity
 
     big = onnx.numpy_helper.from_array(np.ones((64, 64), np.float32), "w")
     made = proto("g (float[64,64] x) => (float[64,64] y) { y = MatMul (x, w) }")
     made.graph.initializer.append(big)
-    monkeypatch.setattr(validity, "_LARGE", 1000)
-    assert validity.invalid([made.SerializeToString()]) is None
-    made.graph.node[0].op_type = "NoSuchOperator"
-    assert "NoSuchOperator" in (validity.invalid([made.SerializeToString()]) or "")
-    assert validity.invalid([b"\xff\xff"]) is not None
     onnx.save(made, tmp_path / "e.onnx", save_as_external_data=True, location="w.bin", size_threshold=0)
-    light = onnx.load(tmp_path / "e.onnx", load_external_data=False)
-    light.graph.node[0].op_type = "MatMul"
-    assert validity.invalid([light.SerializeToString()]) is None
+    for model in (Model.from_proto(proto_with(made, big)), Model.load(tmp_path / "e.onnx")):
+        assert model.skeleton().ByteSize() < 1000
+        assert validity.invalid(model) is None
+        model.main.nodes[0].op = "NoSuchOperator"
+        assert "NoSuchOperator" in (validity.invalid(model) or "")
+
+
+def proto_with(made: onnx.ModelProto, weight: onnx.TensorProto) -> onnx.ModelProto:
+    """``made`` with its weight inside again: saving took it out."""
+    whole = onnx.ModelProto.FromString(made.SerializeToString())
+    del whole.graph.initializer[:]
+    whole.graph.initializer.append(onnx.numpy_helper.from_array(np.ones((64, 64), np.float32), weight.name))
+    return whole
 
 
 def test_every_tensor_is_found() -> None:
