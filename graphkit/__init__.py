@@ -18,7 +18,8 @@ if TYPE_CHECKING:
         RewriteRefused,
         UnknownPass,
     )
-    from graphkit.model.graph import Graph, Model
+    from graphkit.model.graph import Graph
+    from graphkit.model.model import Model
     from graphkit.model.pattern import Match, find
     from graphkit.report.records import PassReport, Refusal, RewriteReport, TensorDifference, Verification
     from graphkit.rewrite.builder import Builder
@@ -35,7 +36,8 @@ _HOMES = {
         "BadInput BadOption BadOutput BadPass BadRecipe GraphkitError NotApplicable PassFailed "
         "RewriteRefused UnknownPass"
     ),
-    "graphkit.model.graph": "Graph Model",
+    "graphkit.model.graph": "Graph",
+    "graphkit.model.model": "Model",
     "graphkit.model.pattern": "Match find",
     "graphkit.report.records": "PassReport Refusal RewriteReport TensorDifference Verification",
     "graphkit.rewrite.builder": "Builder",

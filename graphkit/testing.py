@@ -91,7 +91,7 @@ def _parse(path: Path, lines: list[str]) -> onnx.ModelProto:
 
 def run(step: str | Pass, model: onnx.ModelProto) -> tuple[onnx.ModelProto, PassReport]:
     """Run a pass (or the spec of one) on a model in memory: the result, and the report; ``model`` stays."""
-    from graphkit.model.graph import Model
+    from graphkit.model.model import Model
 
     twin = Model.from_proto(model)
     report = _built(step).run(twin)
@@ -169,7 +169,7 @@ def assert_equivalent(step: str | Pass, model: onnx.ModelProto, seed: int = 0) -
 
 def _compared(step: str | Pass, model: onnx.ModelProto, seed: int) -> Verification:
     from graphkit.compare.equivalence import verify
-    from graphkit.model.graph import Model
+    from graphkit.model.model import Model
     from graphkit.report.records import Verification
     from graphkit.rewrite.touched import Snapshot
 

@@ -10,7 +10,7 @@ from pathlib import Path
 import onnx
 
 from graphkit.model.file import ModelFile
-from graphkit.model.graph import Model
+from graphkit.model.model import Model
 from tests import corpus, one_feature, wiretools
 from tests.features.base import Feature
 

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from graphkit.errors import GraphkitError
 from graphkit.model.file import ModelFile
-from graphkit.model.graph import Model
+from graphkit.model.model import Model
 from tests import one_feature
 from tests.wiretools import chunk, fields, integer
 

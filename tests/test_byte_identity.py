@@ -15,7 +15,7 @@ from graphkit import rewrite
 from graphkit.cli import main
 from graphkit.errors import GraphkitError
 from graphkit.model.file import ModelFile
-from graphkit.model.graph import Model
+from graphkit.model.model import Model
 from tests import corpus, one_feature
 from tests.features.base import Feature
 

@@ -13,7 +13,8 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     import networkx as nx
 
-    from graphkit.model.graph import Graph, Model
+    from graphkit.model.graph import Graph
+    from graphkit.model.model import Model
     from graphkit.model.surgeon import Node, Tensor
 
 __all__ = ["cycle", "defect", "digraph", "frontier", "in_order", "is_convex", "order", "predecessors"]

@@ -1,32 +1,23 @@
-"""The model that a pass edits: typed views of its scopes, over real GraphSurgeon graphs."""
+"""What a pass edits: a typed view of one scope, over a real GraphSurgeon graph."""
 
 from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
-from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import onnx
 
-from graphkit.errors import BadInput, PassFailed
-from graphkit.model import external, wire
-from graphkit.model import records as r
-from graphkit.model.adopt import adopt
-from graphkit.model.file import ModelFile, save
-from graphkit.model.messages import first_line, parse
-from graphkit.model.overlay import Origin, Overlay
-from graphkit.model.pinned import pinned_names
-from graphkit.model.reader import Reader, default_version
-from graphkit.model.scopes import Live, function_label, lookup, ordered, subgraphs_of, walk
+from graphkit.errors import PassFailed
+from graphkit.model.reader import default_version
+from graphkit.model.scopes import lookup, ordered, subgraphs_of
 from graphkit.model.surgeon import (
     Array,
     Constant,
     GsFunction,
     GsNode,
     Node,
-    Stored,
     StoredSparse,
     Surgeon,
     Tensor,
@@ -36,254 +27,12 @@ from graphkit.model.surgeon import (
     unlink,
 )
 
+if TYPE_CHECKING:
+    from graphkit.model.model import Model
+
+__all__ = ["Graph", "Node", "Shape", "Tensor"]
+
 Shape = tuple[int | str | None, ...]
-_SCALARS = frozenset({1})  # ir_version
-_NOT_SHELL = frozenset({r.MODEL_GRAPH, r.MODEL_FUNCTIONS, r.MODEL_TRAINING})
-
-
-class Model:
-    """A whole model: its file, its main graph, and what is needed to write it back untouched."""
-
-    def __init__(self, file: ModelFile) -> None:
-        """Read ``file``. Raises BadInput when its bytes are no ONNX model or its data files are not right."""
-        self.file = file
-        try:
-            self._read()
-        except (wire.WireError, ValueError, RecursionError) as error:
-            raise BadInput(f"{self.where}: not an ONNX model ({first_line(error)})") from error
-        except BadInput as error:
-            if str(error).startswith(self.where):
-                raise
-            raise BadInput(f"{self.where}: {error}") from error
-        self._views: dict[int, Graph] = {}
-        self._dropped: set[int] = set()
-        self._origins: dict[int, tuple[Any, Origin]] = {}
-        self._names: set[str] | None = None
-        self._counts: dict[str, int] = {}
-        self._locations: set[str] | None = None
-        self.spec = ""
-        self.main = self._view(self._surgeon, "main", None)
-
-    def _read(self) -> None:
-        data = self.file.data
-        self._fields = wire.scan(data)
-        shell = parse(onnx.ModelProto, wire.without(data, self._fields, _NOT_SHELL))
-        graph = wire.merged(data, self._fields, r.MODEL_GRAPH)
-        if graph is None:
-            raise BadInput(f"{self.where}: holds no graph; it is not an ONNX model")
-        self.shell = shell
-        reader = Reader(shell, self.file.folder)
-        functions = wire.payloads(data, self._fields, r.MODEL_FUNCTIONS)
-        self._surgeon = reader.model(graph, functions, shell)
-        self.records = reader.records
-        self.records.scopes[id(self._surgeon)].domains = [(o.domain, o.version) for o in shell.opset_import]
-        training = wire.payloads(data, self._fields, r.MODEL_TRAINING)
-        self.pinned = pinned_names(reader.opaque_graphs, training)
-        self._check_data()
-
-    def _check_data(self) -> None:
-        """Every data file must be there, inside the model's folder, and long enough; else nothing begins."""
-        if not self.records.external:
-            return
-        if self.file.folder is None:
-            raise BadInput(
-                f"{self.where}: has external data; load it from its file, or give the folder it lies in"
-            )
-        furthest: dict[str, tuple[int, str, external.DataRef, int | None]] = {}
-        for name, ref, nbytes in self.records.external:
-            end = ref.offset + max(ref.length or 0, nbytes or 0)
-            short = ref.length is not None and nbytes is not None and ref.length < nbytes
-            if short or ref.location not in furthest or furthest[ref.location][0] < end:
-                furthest[name if short else ref.location] = (end, name, ref, nbytes)
-        for _, name, ref, nbytes in furthest.values():
-            external.resolve(self.file.folder, ref, name, nbytes)
-
-    @property
-    def where(self) -> str:
-        """What to call this model in a message."""
-        return str(self.file.path) if self.file.path is not None else "model in memory"
-
-    @classmethod
-    def load(cls, path: Path | str) -> Model:
-        """Read a model file; BadInput says in one line what is wrong with it."""
-        return cls(ModelFile.load(path))
-
-    @classmethod
-    def from_file(cls, file: ModelFile) -> Model:
-        """Read a model file that is open already."""
-        return cls(file)
-
-    @classmethod
-    def from_proto(cls, model: onnx.ModelProto, folder: Path | None = None) -> Model:
-        """Take a model from memory; ``folder`` is where its external data lies, if it has any."""
-        return cls(ModelFile.from_proto(model, folder))
-
-    # -- scopes
-
-    def scopes(self) -> list[Graph]:
-        """The main graph, its subgraphs depth first, then each function and its subgraphs."""
-        return [view for root in (self.main, *self.functions) for view in self._below(root)]
-
-    @property
-    def functions(self) -> list[Graph]:
-        """The local functions, in the order of the file."""
-        return [self._view(f, function_label(f), None) for f in self._surgeon.functions]
-
-    def remove_functions(self, functions: Iterable[Graph]) -> None:
-        """Take local functions out of the model; nothing may call them any more."""
-        gone = {id(f.gs) for f in functions}
-        self._surgeon.functions = [f for f in self._surgeon.functions if id(f) not in gone]
-
-    def _below(self, root: Graph) -> list[Graph]:
-        found = []
-        for surgeon, label, parent in walk(root.gs, root.label):
-            found.append(self._view(surgeon, label, self._views[id(parent)] if parent is not None else None))
-        return found
-
-    def _view(self, surgeon: Surgeon, label: str, parent: Graph | None) -> Graph:
-        view = self._views.get(id(surgeon))
-        if view is None or view.gs is not surgeon:
-            view = self._views[id(surgeon)] = Graph(self, surgeon, parent, label)
-        view.parent, view.label = parent, label
-        return view
-
-    # -- names and origins
-
-    def fresh_name(self, hint: str) -> str:
-        """A name like ``hint`` that no tensor and no node of any scope has."""
-        if self._names is None:
-            self._names = self._all_names()
-        name, count = hint, self._counts.get(hint, 0)
-        while name in self._names or not name:
-            count += 1
-            name = f"{hint}_{count}"
-        self._counts[hint] = count
-        self._names.add(name)
-        return name
-
-    def _all_names(self) -> set[str]:
-        names: set[str] = set(self.pinned)
-        for record in self.records.scopes.values():
-            names.update(record.local)
-        for view in self.scopes():
-            names.update(t.name for t in (*view.inputs, *view.outputs))
-            for node in view.nodes:
-                names.add(node.name)
-                names.update(t.name for t in (*node.inputs, *node.outputs))
-        return names
-
-    def begin(self, spec: str) -> None:
-        """Name the pass whose edits follow; it is written into the origin of what it makes."""
-        self.spec = spec
-        self._names = None
-
-    def note_origin(self, made: Any, of: Iterable[str]) -> None:
-        """Record that ``made`` (a node or a constant) stands for the tensors of those names."""
-        first: list[str] = []
-        for name in of:
-            first.extend(n for n in self.records.origins.get(name) or [name] if n not in first)
-        self._origins[id(made)] = (made, Origin(self.spec, first))
-
-    def first_names(self, tensors: Iterable[Tensor]) -> list[str]:
-        """The names under which the file had these tensors, or what the ones that a pass made stand for."""
-        found: list[str] = []
-        for tensor in tensors:
-            was = self.records.was(tensor)
-            if was is not None:
-                found.append(was[0])
-            else:
-                maker = tensor.inputs[0] if tensor.inputs else tensor
-                entry = self._origins.get(id(maker))
-                found.extend(entry[1].of if entry is not None else [tensor.name])
-        return [n for n in dict.fromkeys(found) if n]
-
-    def adopt(self, surgeon: Surgeon) -> None:
-        """Take another GraphSurgeon graph, a copy or one imported anew, for the main graph of this model.
-
-        Its nodes and tensors are found again by name, so that what it left alone keeps its bytes.
-        """
-        adopt(self.records, self._surgeon, surgeon)
-
-    # -- out
-
-    def live(self) -> Live:
-        """What the model reaches now, as the export sees it."""
-        keep = frozenset(self.pinned)
-        return Live(self.records, self._surgeon, dropped=frozenset(self._dropped), keep=keep, spec=self.spec)
-
-    def export(self) -> wire.Parts:
-        """The model's wire bytes in pieces; what no pass touched is a view of the file.
-
-        Raises PassFailed when the edits do not make a graph: two tensors of one name, a value without type.
-        """
-        overlay = self._overlay()
-        self._locations = overlay.locations
-        return self._written(overlay)
-
-    def skeleton(self, *, value_info: bool = False) -> onnx.ModelProto:
-        """The model without the data of large initializers, and without value_info unless it is asked for.
-
-        It is what shape inference and the checker need, and costs little for a model of any size.
-        """
-        parts = self._written(self._overlay(light=True, value_info=value_info))
-        proto: onnx.ModelProto = parse(onnx.ModelProto, b"".join(parts))
-        return proto
-
-    def _overlay(self, *, light: bool = False, value_info: bool = True) -> Overlay:
-        live = self.live()
-        live.check_names()
-        live.main.imports_view, live.main.imports_fields = self.file.data, self._fields
-        return Overlay(self.records, live, self._origins, light=light, value_info=value_info)
-
-    def _written(self, overlay: Overlay) -> wire.Parts:
-        live = overlay.live
-        edits: dict[int, Sequence[wire.Item]] = {}
-        graph, changed = overlay.graph(live.main)
-        if changed:
-            edits[r.MODEL_GRAPH] = [wire.bytes_field(r.MODEL_GRAPH, graph)]
-        items: list[wire.Item] = []
-        for scope in live.functions:
-            parts, touched = overlay.function(scope)
-            new = touched or scope.record.ordinal < 0
-            items.append(wire.bytes_field(r.MODEL_FUNCTIONS, parts) if new else scope.record.ordinal)
-        if items != list(range(wire.count(self._fields, r.MODEL_FUNCTIONS))):
-            edits[r.MODEL_FUNCTIONS] = items
-        overlay.opsets(live.main, r.MODEL_OPSET, edits)
-        self._head(edits)
-        return wire.splice(self.file.data, self._fields, edits, _SCALARS) if edits else [self.file.data]
-
-    def _head(self, edits: dict[int, Sequence[wire.Item]]) -> None:
-        """IR version and producer, which GraphSurgeon keeps on the graph."""
-        version = self._surgeon.ir_version or self.shell.ir_version
-        if version != self.shell.ir_version:
-            edits[1] = [wire.number_field(1, version)]
-        for number, was, now in (
-            (2, self.shell.producer_name, self._surgeon.producer_name),
-            (3, self.shell.producer_version, self._surgeon.producer_version),
-        ):
-            if (now or "") != was:
-                edits[number] = [wire.text_field(number, now)]
-
-    def to_bytes(self) -> bytes:
-        """The exported model as one string; for small ones."""
-        return b"".join(self.export())
-
-    def to_proto(self) -> onnx.ModelProto:
-        """The exported model as a message; external data stays a reference."""
-        proto: onnx.ModelProto = parse(onnx.ModelProto, self.to_bytes())
-        return proto
-
-    def locations(self) -> set[str]:
-        """The external data files that the model names, as it was last exported."""
-        if self._locations is None:
-            self.export()
-        return set(self._locations or ())
-
-    def save(self, out: Path | str) -> None:
-        """Write the model to ``out`` atomically, with the data files it names; see graphkit.model.save."""
-        parts = self.export()
-        unchanged = len(parts) == 1 and parts[0] is self.file.data
-        save(parts, Path(out), self.file, self.locations(), unchanged=unchanged)
 
 
 class Graph:
@@ -340,7 +89,7 @@ class Graph:
 
     def scopes(self) -> list[Graph]:
         """This scope and all below it; for the main graph, every scope of the model."""
-        return self.model.scopes() if self is self.model.main else self.model._below(self)
+        return self.model.scopes() if self is self.model.main else self.model.below(self)
 
     # -- looking
 
@@ -527,7 +276,7 @@ class Graph:
             and not i.tensor.outputs
             and not i.overridable
             and i.name not in named
-            and id(i.tensor) not in self.model._dropped
+            and id(i.tensor) not in self.model.dropped
             and id(i.tensor) not in ends
         ]
 
@@ -537,7 +286,7 @@ class Graph:
             raise PassFailed(
                 f"{self.label}: initializer '{tensor.name}' is still read by '{tensor.outputs[0].name}'"
             )
-        self.model._dropped.add(id(tensor))
+        self.model.dropped.add(id(tensor))
 
     def rename(self, tensor: Tensor, name: str) -> None:
         """Give a tensor another name; all that refers to it follows."""
@@ -600,5 +349,3 @@ _PLAIN = {
     "value_string": object,
     "value_strings": object,
 }
-
-__all__ = ["Graph", "Model", "Node", "Shape", "Stored", "Tensor"]

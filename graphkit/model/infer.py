@@ -9,8 +9,9 @@ import onnx
 import onnx.checker
 import onnx.shape_inference
 
-from graphkit.model.graph import Graph, Model, Shape
+from graphkit.model.graph import Graph, Shape
 from graphkit.model.messages import first_line
+from graphkit.model.model import Model
 from graphkit.model.reader import describe
 from graphkit.model.surgeon import Constant, Surgeon, Tensor, numpy_dtype
 

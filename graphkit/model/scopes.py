@@ -214,7 +214,7 @@ class Live:
 
     def _refuse_twin(self, scope: LiveScope, tensor: Tensor, node: Node) -> None:
         raise PassFailed(
-            f"{scope.label}: {node.op} '{node.name}' reads a tensor named '{tensor.name}', but another one of "
+            f"{scope.label}: {node.op} '{node.name}' reads a tensor named '{tensor.name}', but another of "
             "that name is nearer; give the one that a pass made a name of its own"
         )
 

@@ -17,7 +17,8 @@ from graphkit.rewrite.failure import describe_failure
 from graphkit.rewrite.options import Size, option, rest
 
 if TYPE_CHECKING:
-    from graphkit.model.graph import Graph, Model
+    from graphkit.model.graph import Graph
+    from graphkit.model.model import Model
     from graphkit.model.surgeon import Node, Tensor
 
 __all__ = ["Pass", "PassReport", "PatternPass", "Size", "Tally", "option", "rest"]

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     import onnx
 
     from graphkit.model.file import ModelFile
-    from graphkit.model.graph import Model
+    from graphkit.model.model import Model
     from graphkit.rewrite.touched import Snapshot
 
     Source = str | Path | onnx.ModelProto | Model
@@ -79,7 +79,7 @@ def apply(model: onnx.ModelProto, *passes: str | Pass) -> onnx.ModelProto:
 
     Tensors with external data keep their references. Raises as :func:`rewrite` does.
     """
-    from graphkit.model.graph import Model
+    from graphkit.model.model import Model
 
     twin = Model.from_proto(model)
     for step in _chosen(passes, None):
@@ -97,7 +97,7 @@ def _chosen(passes: Iterable[str | Pass], recipe: str | Path | None) -> list[Pas
 def _loaded(source: Source) -> Model:
     """A model of our own: passes edit it in place, so a caller's Model is exported and read again."""
     from graphkit.model.file import ModelFile
-    from graphkit.model.graph import Model
+    from graphkit.model.model import Model
 
     if isinstance(source, Model):
         parts = source.export()
@@ -261,7 +261,7 @@ class _Job:
         return str(self.passes[_first(len(self.passes), broken_after) - 1])
 
     def _fresh(self) -> Model:
-        from graphkit.model.graph import Model
+        from graphkit.model.model import Model
 
         return Model.from_file(self.file)
 

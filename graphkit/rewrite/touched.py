@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from graphkit.model.graph import Model
+    from graphkit.model.model import Model
     from graphkit.model.surgeon import Node
 
 __all__ = ["Snapshot"]

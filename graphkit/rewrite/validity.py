@@ -9,7 +9,7 @@ import onnx
 import onnx.checker
 
 if TYPE_CHECKING:
-    from graphkit.model.graph import Model
+    from graphkit.model.model import Model
 
 __all__ = ["invalid"]
 

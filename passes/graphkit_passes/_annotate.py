@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from graphkit import Graph, Tally
+from graphkit.model.infer import infer
 from graphkit.model.surgeon import Constant, Tensor
-from graphkit_passes._shapes import fresh_types
 from graphkit_passes._sizes import Dim, Sizes, is_free, is_symbol, spelled
 
 
@@ -25,7 +25,7 @@ def annotate(graph: Graph, sizes: Sizes, tally: Tally) -> int:
     symbols that have a size now. Only what the main graph declares of its outputs, which callers rely on, is
     never contradicted. Tensors without an annotation get none.
     """
-    types = fresh_types(graph.model)
+    types = infer(graph.model)
     ends = {id(t) for t in graph.outputs}
     changed = 0
     for scope in graph.scopes():

@@ -7,7 +7,8 @@ from collections.abc import Iterable, Iterator
 import onnx
 
 from graphkit.model import records, wire
-from graphkit.model.graph import Graph, Model, Node
+from graphkit.model.graph import Graph, Node
+from graphkit.model.model import Model
 from graphkit.model.operators import domain_of
 
 Key = tuple[str, str]

@@ -2,16 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-from onnx.checker import ValidationError
 
-from graphkit import Graph, Model
-from graphkit.model.infer import Types, infer
+from graphkit import Graph
+from graphkit.model.infer import infer
 from graphkit.model.operators import attribute, domain_of
 from graphkit.model.scopes import ordered
 from graphkit.model.surgeon import Node, Tensor
@@ -38,34 +35,6 @@ class Known:
         return found.reshape(()) if self.scalar else found
 
 
-def fresh_types(model: Model) -> Types:
-    """Inference that trusts only the main graph's inputs: not those that bodies declare, nor dims < 0."""
-    with _untold(model):
-        try:
-            return infer(model)
-        except ValidationError as error:  # onnx checks functions before it infers anything
-            return Types(str(error))
-
-
-@contextmanager
-def _untold(model: Model) -> Iterator[None]:
-    saved: list[tuple[Tensor, Any]] = []
-    for scope in model.main.scopes():
-        for tensor in scope.inputs:
-            if scope.is_function or tensor.shape is None or tensor.type != "tensor_type":
-                continue
-            told = [None if isinstance(d, int) and d < 0 else d for d in tensor.shape]
-            now = told if scope is model.main else None
-            if now != list(tensor.shape):
-                saved.append((tensor, tensor.shape))
-                tensor.shape = now
-    try:
-        yield
-    finally:
-        for tensor, shape in saved:
-            tensor.shape = shape
-
-
 class ShapeFolder:
     """Finds shapes that inference knows; every :meth:`run` infers afresh, when a Shape or Size is left."""
 
@@ -78,7 +47,7 @@ class ShapeFolder:
         scopes = self._main.scopes()
         if not any(n.op in ("Shape", "Size") and not domain_of(n) for s in scopes for n in s.nodes):
             return []
-        self._types = fresh_types(self._main.model)
+        self._types = infer(self._main.model)
         self._known: dict[int, tuple[Tensor, Known]] = {}
         made: list[Tensor] = []
         for graph in scopes:

@@ -10,8 +10,9 @@ from typing import Any
 import numpy as np
 
 from graphkit import NotApplicable
-from graphkit.model.graph import Graph, Model, Node, Tensor
+from graphkit.model.graph import Graph, Node, Tensor
 from graphkit.model.infer import Types, infer
+from graphkit.model.model import Model
 from graphkit.model.surgeon import AttributeRef
 
 FLOATS = frozenset({"float16", "bfloat16", "float32", "float64"})

@@ -8,7 +8,7 @@ from graphkit import Graph, Pass, Size, Tally, option, rest
 
 
 class FixShapes(Pass):
-    """Gives the inputs of a model fixed sizes, and folds the shape arithmetic that becomes constant.
+    """Give the inputs of a model fixed sizes, and fold the shape arithmetic that becomes constant.
 
     ## Why
     A model exported with dynamic axes computes its shapes while it runs: `Shape`, `Gather`, `Concat`,

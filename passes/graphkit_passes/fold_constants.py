@@ -6,7 +6,7 @@ from graphkit import Graph, Pass, Size, Tally, option
 
 
 class FoldConstants(Pass):
-    """Computes nodes whose inputs are all constant, once, and stores the result as an initializer.
+    """Compute nodes whose inputs are all constant, once, and store the result as an initializer.
 
     ## Why
     Exporters write the arithmetic down instead of its result: in many models half of the nodes are
@@ -33,9 +33,9 @@ class FoldConstants(Pass):
     operators that it lacks, those of onnx's reference evaluator. Weights in data files stay there.
 
     ## When it refuses
-    - the result is larger than `max-size`, and larger than the constants that vanish with the node; or it is
-      one element over and over (a `ConstantOfShape` weight), takes more than 256 bytes, and what makes it takes
-      less;
+    - the result is larger than `max-size`, and larger than the constants that vanish with the node;
+    - the result is one element over and over (a `ConstantOfShape` weight) in more than 256 bytes, and what
+      makes it takes less;
     - random operators, `Loop`, `Scan` and other operators with subgraphs, operators of other domains, and
       calls of local functions that have any of these;
     - `QuantizeLinear` and `DequantizeLinear` of weights, unless `qdq` is given;

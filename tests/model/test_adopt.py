@@ -10,7 +10,7 @@ import onnx_graphsurgeon as gs
 import pytest
 
 from graphkit.model.file import ModelFile
-from graphkit.model.graph import Model
+from graphkit.model.model import Model
 from tests import corpus
 from tests.edits import exported, the_one
 

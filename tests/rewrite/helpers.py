@@ -8,7 +8,8 @@ from pathlib import Path
 import onnx
 import onnx.parser
 
-from graphkit.model.graph import Graph, Model
+from graphkit.model.graph import Graph
+from graphkit.model.model import Model
 
 HEADER = '<ir_version: 10, opset_import: ["": 21, "com.microsoft": 1, "local": 1]>\n'
 
