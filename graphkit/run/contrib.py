@@ -1,6 +1,6 @@
-"""com.microsoft operators that ONNX Runtime's CPU build lacks, for onnx's ReferenceEvaluator.
+"""Operators that ONNX Runtime's CPU build lacks, and one that onnx's ReferenceEvaluator has wrong.
 
-Definitions: ONNX Runtime, docs/ContribOperators.md. All compute in float32 and return the input's dtype.
+Definitions: ONNX Runtime, docs/ContribOperators.md. Those of com.microsoft compute in float32 and return the input's dtype.
 """
 
 from __future__ import annotations
@@ -84,4 +84,25 @@ class QuickGelu(OpRun):
         return ((wide * sigmoid(wide * np.float32(1.702 if alpha is None else alpha))).astype(x.dtype),)
 
 
+class BatchNormalization(OpRun):
+    """The inference form before opset 14, which onnx's evaluator takes for training.
+
+    Y = (X - mean) / sqrt(var + epsilon) * scale + B, channels second; as the operator page of opset 9 has it.
+    """
+
+    op_domain = ""
+
+    def _run(
+        self, x: Array, scale: Array, bias: Array, mean: Array, var: Array, **kwargs: Any
+    ) -> tuple[Array]:
+        if len([name for name in self.onnx_node.output if name]) > 1:
+            raise NotImplementedError("BatchNormalization in training, before opset 14")
+        epsilon = kwargs.get("epsilon")
+        shape = (1, -1) + (1,) * (x.ndim - 2)
+        factor = scale / np.sqrt(var + np.asarray(1e-5 if epsilon is None else epsilon, var.dtype))
+        return (((x - mean.reshape(shape)) * factor.reshape(shape) + bias.reshape(shape)).astype(x.dtype),)
+
+
 OPS = (GroupNorm, SkipGroupNorm, QuickGelu)
+OLD_OPS = (BatchNormalization,)
+"""For models of opset 7 to 13 only: the evaluator picks operators by name, not by version."""

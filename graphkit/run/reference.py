@@ -48,11 +48,12 @@ class _Reference:
     def __init__(self, model: ModelProto, outputs: Sequence[str]) -> None:
         from onnx.reference import ReferenceEvaluator
 
-        from graphkit.run.contrib import OPS
+        from graphkit.run.contrib import OLD_OPS, OPS
 
+        old = any(o.domain in ("", "ai.onnx") and 7 <= o.version < 14 for o in model.opset_import)
         self.name = f"onnx reference evaluator {onnx.__version__}"
         self._outputs = [o.name for o in model.graph.output] + list(outputs)
-        self._evaluator = ReferenceEvaluator(model, new_ops=list(OPS))
+        self._evaluator = ReferenceEvaluator(model, new_ops=[*OPS, *(OLD_OPS if old else ())])
 
     def run(self, feed: Feed) -> Values:
         try:
