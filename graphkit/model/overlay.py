@@ -89,8 +89,7 @@ class Overlay:
         edits: Edits = {}
         self._nodes(scope, r.FUNCTION_NODE, edits)
         self._text(edits, r.FUNCTION_NAME, record.name if len(record.view) else "", surgeon.name)
-        domain = _function_domain(record)
-        self._text(edits, r.FUNCTION_DOMAIN, domain, surgeon.domain or "")
+        self._text(edits, r.FUNCTION_DOMAIN, record.domain, surgeon.domain or "")
         self._text(edits, r.FUNCTION_DOC, record.doc, surgeon.doc_string or "")
         for number, was, now in (
             (r.FUNCTION_INPUT, record.inputs, surgeon.inputs),
@@ -430,11 +429,6 @@ def _inside(view: wire.Buffer, number: int, parts: wire.Parts) -> wire.Parts:
 
 def _opset(number: int, domain: str, version: int) -> wire.Parts:
     return wire.bytes_field(number, onnx.helper.make_opsetid(domain, version).SerializeToString())
-
-
-def _function_domain(record: r.ScopeRecord) -> str:
-    found = wire.payloads(record.view, record.fields, r.FUNCTION_DOMAIN)
-    return bytes(found[-1]).decode() if found else ""
 
 
 def _is_sparse(constant: Tensor, record: r.InitializerRecord | None) -> bool:

@@ -108,7 +108,8 @@ class Reader:
         fields = wire.scan(view)
         proto = parse(onnx.FunctionProto, wire.without(view, fields, frozenset({r.FUNCTION_NODE})))
         scope = r.ScopeRecord(None, None, True, view, fields, ordinal)
-        scope.name, scope.doc, scope.overload = proto.name, proto.doc_string, proto.overload
+        scope.name, scope.doc = proto.name, proto.doc_string
+        scope.domain = proto.domain
         scope.inputs, scope.outputs = tuple(proto.input), tuple(proto.output)
         imports = list(proto.opset_import)
         scope.domains = [(o.domain, o.version) for o in imports]

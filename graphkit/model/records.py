@@ -106,7 +106,7 @@ class ScopeRecord:
     doc: str = ""
     inputs: tuple[str, ...] = ()
     outputs: tuple[str, ...] = ()
-    overload: str = ""
+    domain: str = ""
     opset: int | None = None
     domains: list[tuple[str, int]] = field(default_factory=list)
     attributes: dict[str, AttributeRecord | None] = field(default_factory=dict)

@@ -74,6 +74,7 @@ def _load(path: str) -> ModuleType:
         raise BadPass(f"{path}: is no Python file")
     module = sys.modules[name] = importlib.util.module_from_spec(spec)
     sys.path.insert(0, str(file.parent))  # a script may import its neighbours, as when it is run
+    writes, sys.dont_write_bytecode = sys.dont_write_bytecode, True  # nothing appears beside OUT but OUT
     try:
         spec.loader.exec_module(module)
     except (Exception, SystemExit) as error:
@@ -83,6 +84,7 @@ def _load(path: str) -> ModuleType:
         said = _syntax(error) if isinstance(error, SyntaxError) else describe_failure(error, None)
         raise BadPass(f"{path}: does not import: {said}") from error
     finally:
+        sys.dont_write_bytecode = writes
         sys.path.remove(str(file.parent))
     return module
 
