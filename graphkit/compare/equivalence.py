@@ -224,6 +224,7 @@ class Comparison:
         if not self.trial.feeds and self.before.only == "ort" and not given:
             self._try_reference(exposed)
         if not self.trial.feeds:
+            self._choose_runtime()  # what cannot be compared must load all the same
             raise CannotRun(f"the original runs on none of the inputs tried: {self.trial.reason}")
         self._mark_random()
 

@@ -358,3 +358,13 @@ def test_a_network_that_amplifies_rounding_is_not_accused_for_it() -> None:
     assert found.status == "held"
     shifted = text(body % "g = Mul(x, k) h = Add(g, a)")
     assert check(before, shifted).status == "differs"
+
+
+def test_a_model_that_no_longer_loads_is_refused_even_where_the_original_runs_on_nothing() -> None:
+    """Sizes that the model cannot take: the original runs at others, the result does not even load."""
+    text = """<ir_version: 8, opset_import: ["" : 17]>
+    g (float[1,n] x) => (float[1,n] y) <float[1,4] w = {{1, 2, 3, 4}}> {{ y = Add (x, w) }}"""
+    before = onnx.parser.parse_model(text.format())
+    after = onnx.parser.parse_model(text.replace("[1,n]", "[1,5]").format())
+    found = verify(ModelFile.from_proto(before), [after.SerializeToString()])
+    assert found.status == "differs" and "does not load" in found.reason
