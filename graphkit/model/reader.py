@@ -109,7 +109,7 @@ class Reader:
         proto = parse(onnx.FunctionProto, wire.without(view, fields, frozenset({r.FUNCTION_NODE})))
         scope = r.ScopeRecord(None, None, True, view, fields, ordinal)
         scope.name, scope.doc = proto.name, proto.doc_string
-        scope.domain = proto.domain
+        scope.domain, scope.overload = proto.domain, proto.overload
         scope.inputs, scope.outputs = tuple(proto.input), tuple(proto.output)
         imports = list(proto.opset_import)
         scope.domains = [(o.domain, o.version) for o in imports]

@@ -107,6 +107,7 @@ class ScopeRecord:
     inputs: tuple[str, ...] = ()
     outputs: tuple[str, ...] = ()
     domain: str = ""
+    overload: str = ""
     opset: int | None = None
     domains: list[tuple[str, int]] = field(default_factory=list)
     attributes: dict[str, AttributeRecord | None] = field(default_factory=dict)

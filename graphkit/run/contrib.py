@@ -1,6 +1,7 @@
 """Operators that ONNX Runtime's CPU build lacks, and one that onnx's ReferenceEvaluator has wrong.
 
-Definitions: ONNX Runtime, docs/ContribOperators.md. Those of com.microsoft compute in float32 and return the input's dtype.
+Those of com.microsoft follow ONNX Runtime's docs/ContribOperators.md, compute in float32, and return the
+input's dtype.
 """
 
 from __future__ import annotations
