@@ -42,7 +42,9 @@ def _inputs(before: ModelProto, after: ModelProto, names: Mapping[str, str]) -> 
         different = _types(old[info.name], info.type)
         if different:
             return f"input '{info.name}' {different}"
-    return ""
+    kept = [n for n in old if n in new]
+    order = [n for n in new if n in old]
+    return f"the inputs are {_listed(order)}, were {_listed(kept)}" if order != kept else ""
 
 
 def _types(a: TypeProto, b: TypeProto) -> str:

@@ -332,26 +332,37 @@ class Overlay:
 
     def _inputs(self, scope: LiveScope) -> list[wire.Item]:
         """Graph inputs; those with an initializer, which GraphSurgeon does not list, stay in place."""
-        items = self._listed(scope, r.GRAPH_INPUT, scope.surgeon.inputs)
+        entries = self._entries(scope, r.GRAPH_INPUT, scope.surgeon.inputs)
         kept = {id(c) for c in scope.constants}
         for hidden in scope.record.hidden_inputs:
-            if id(hidden.tensor) not in kept:
-                continue
-            before = [p for p, item in enumerate(items) if isinstance(item, int) and item < hidden.ordinal]
-            items.insert(before[-1] + 1 if before else 0, self._info(hidden, scope))
-        return items
+            if id(hidden.tensor) in kept:
+                before = [
+                    place for place, (ordinal, _) in enumerate(entries) if -1 < ordinal < hidden.ordinal
+                ]
+                place = before[-1] + 1 if before else 0
+                entries.insert(place, (hidden.ordinal, self._info(hidden, scope)))
+        return [item for _, item in entries]
 
     def _listed(self, scope: LiveScope, number: int, tensors: Iterable[Tensor]) -> list[wire.Item]:
         """The entries of an input or output list that now reads ``tensors``."""
+        return [item for _, item in self._entries(scope, number, tensors)]
+
+    def _entries(
+        self, scope: LiveScope, number: int, tensors: Iterable[Tensor]
+    ) -> list[tuple[int, wire.Item]]:
+        """The same, each with the ordinal that it had in the file; -1 when it is new."""
         mine: dict[int, list[r.InfoRecord]] = {}
         for info in scope.record.infos:
             if info.field == number:
                 mine.setdefault(id(info.tensor), []).append(info)
-        items: list[wire.Item] = []
+        entries: list[tuple[int, wire.Item]] = []
         for tensor in tensors:
-            queue = mine.get(id(tensor))
-            items.append(self._info(queue.pop(0), scope) if queue else self._new_info(tensor, number, scope))
-        return items
+            info = mine[id(tensor)].pop(0) if mine.get(id(tensor)) else None
+            if info is None:
+                entries.append((-1, self._new_info(tensor, number, scope)))
+            else:
+                entries.append((info.ordinal, self._info(info, scope)))
+        return entries
 
     def _value_infos(self, scope: LiveScope, number: int) -> list[wire.Item]:
         listed = {id(t) for t in (*scope.surgeon.inputs, *scope.surgeon.outputs)}

@@ -22,7 +22,9 @@ VARINT, FIXED64, LEN, GROUP, END_GROUP, FIXED32 = range(6)
 
 
 class WireError(ValueError):
-    """The bytes are not a protobuf message."""
+    """The bytes are not a protobuf message; ``before`` are the fields that :func:`scan` found until then."""
+
+    before: Sequence[Field] = ()
 
 
 class Field(NamedTuple):

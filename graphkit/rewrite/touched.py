@@ -34,9 +34,14 @@ class Snapshot:
         return found
 
     def renamed(self, model: Model) -> dict[str, str]:
-        """Graph inputs and outputs that have another name now: name then -> name now."""
+        """Graph inputs and outputs that have another name now: name then -> name now.
+
+        A name that another end had is no new name: ends that swap theirs are wired wrongly, not renamed.
+        """
         ends = {id(t) for t in (*model.main.inputs, *model.main.outputs)}
-        return {name: t.name for t, name in self._ends if t.name != name and id(t) in ends}
+        taken = {name for _, name in self._ends}
+        renamed = ((name, t.name) for t, name in self._ends if t.name != name and id(t) in ends)
+        return {was: now for was, now in renamed if now not in taken}
 
 
 def _state(node: Node) -> tuple[Any, ...]:

@@ -794,3 +794,16 @@ def test_skeleton_has_no_large_weights() -> None:
     model.main.add("Abs", [big])
     skeleton = model.skeleton()
     assert skeleton.ByteSize() < 2000 and [t.name for t in skeleton.graph.initializer] == ["w", "big"]
+
+
+@pytest.mark.parametrize("ir_version", [3, 10])
+def test_an_edited_input_stays_before_those_with_a_default(ir_version: int) -> None:
+    model = model_of(
+        "g (float[n,4] x, float[n,4] w) => (float[n,4] y) <float[1,4] w = {1, 2, 3, 4}> { y = Add (x, w) }"
+    )
+    proto = onnx.ModelProto.FromString(bytes(model.file.data))
+    proto.ir_version = ir_version
+    model = Model.from_proto(proto)
+    model.main.inputs[0].shape = [1, 4]
+    model.main.rename(model.main.inputs[0], "xx")
+    assert [i.name for i in model.to_proto().graph.input] == ["xx", "w"]

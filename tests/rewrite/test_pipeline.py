@@ -236,3 +236,27 @@ def test_every_tensor_is_found() -> None:
     sparse.values.name, sparse.indices.name = "values", "indices"
     made.functions[0].node[0].attribute.add(name="t").t.name = "attribute"
     assert {t.name for t in found(made)} == {"inner", "values", "indices", "attribute"}  # type: ignore[attr-defined]
+
+
+@pytest.mark.parametrize("ends", ["inputs", "outputs"])
+def test_ends_that_swap_their_names_are_not_renamed(ends: str) -> None:
+    def swap(graph: Any) -> None:
+        a, b = getattr(graph, ends)
+        a.name, b.name = b.name, a.name
+
+    from graphkit.rewrite.script import function_pass
+
+    made = proto("g (float[2] x, float[2] z) => (float[2] y, float[2] w) { y = Neg (x)  w = Abs (z) }")
+    with pytest.raises(RewriteRefused):
+        rewrite(made, [function_pass(swap)()])
+
+
+def test_inputs_keep_their_order() -> None:
+    def turn(graph: Any) -> None:
+        graph.inputs = graph.inputs[::-1]
+
+    from graphkit.rewrite.script import function_pass
+
+    made = proto("g (float[2] x, float[2] z) => (float[2] y) { y = Sub (x, z) }")
+    with pytest.raises(RewriteRefused, match="the inputs are z, x, were x, z"):
+        rewrite(made, [function_pass(turn)()])
