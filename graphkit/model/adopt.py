@@ -40,6 +40,8 @@ def _scope(records: r.Records, scope: r.ScopeRecord | None, new: Surgeon) -> Non
         now = tensors.get(name)
         if now is not None and now is not was:
             scope.local[name] = now
+            if id(was) in records.dangling:
+                records.dangling.add(id(now))
             if id(was) in records.tensors:
                 records.tensors[id(now)] = (now, records.tensors[id(was)][1])
     for info in (*scope.infos, *scope.hidden_inputs):

@@ -15,6 +15,7 @@ from graphkit.model import records as r
 from graphkit.model import wire
 from graphkit.model.reader import ORIGIN_KEY
 from graphkit.model.surgeon import (
+    Array,
     AttributeRef,
     Constant,
     Stored,
@@ -26,6 +27,7 @@ from graphkit.model.surgeon import (
 )
 
 A = onnx.AttributeProto
+LARGEST_TENSOR = (1 << 31) - (1 << 16)
 STUB_OVER = 1024
 """Initializers larger than this many bytes are left out of a skeleton: no shape depends on them."""
 
@@ -108,8 +110,13 @@ def schema_type(op: str, domain: str, version: int, name: str) -> int | None:
     return None if declared is None else int(cast(Any, declared.type).value)
 
 
-def dense(values: Any, name: str, header: onnx.TensorProto | None = None) -> wire.Parts:
+def dense(values: Array, name: str, header: onnx.TensorProto | None = None) -> wire.Parts:
     """Encode new values; what the old tensor said besides (doc string, metadata) is kept."""
+    if values.dtype != object and values.nbytes > LARGEST_TENSOR:
+        raise PassFailed(
+            f"constant '{name}' is {values.nbytes} bytes: values that a pass changes go into the model file, "
+            "which holds 2 GiB at most; leave weights of that size alone"
+        )
     try:
         proto = tensor_proto(values, name)
     except (TypeError, ValueError, KeyError, NotImplementedError) as error:
@@ -223,6 +230,8 @@ def _type_proto(
             dim.denotation = before[place].denotation
         if isinstance(size, str):
             dim.dim_param = size
-        elif size is not None:
+        elif size is not None and int(size) != size:
+            raise PassFailed(f"tensor '{name}' has a dim of {size}; a dim is a whole number, a name, or None")
+        elif size is not None and size >= 0:  # GraphSurgeon's -1 says unknown
             dim.dim_value = int(size)
     return proto

@@ -37,13 +37,14 @@ class ModelFile:
 
     ``path`` is absolute, with symlinks as given, and None for a model made in memory; ``folder`` is where
     its external data lies. ``data`` is read-only. ``text`` is the exact text of an .onnxtxt
-    file, of which ``data`` was parsed.
+    file, of which ``data`` was parsed; ``name`` is the path as it was given, for messages.
     """
 
     path: Path | None
     folder: Path | None
     data: memoryview = field(repr=False)
     text: bytes | None = field(default=None, repr=False)
+    name: str = ""
 
     @classmethod
     def load(cls, path: Path | str) -> ModelFile:
@@ -56,9 +57,9 @@ class ModelFile:
         data = _read(path, name)
         absolute = Path(path).absolute()
         if absolute.suffix.lower() not in TEXT_SUFFIXES:
-            return cls(absolute, absolute.parent, data)
+            return cls(absolute, absolute.parent, data, name=str(path))
         text = bytes(data)
-        return cls(absolute, absolute.parent, memoryview(onnx_text.parse(text, name)), text)
+        return cls(absolute, absolute.parent, memoryview(onnx_text.parse(text, name)), text, str(path))
 
     @classmethod
     def from_bytes(cls, data: bytes | memoryview, folder: Path | None = None) -> ModelFile:

@@ -268,7 +268,7 @@ class Graph:
         if record is None:
             return []
         named = self.model.pinned | record.annotations_of(lambda t: bool(t.inputs or t.outputs))
-        ends = {id(t) for view in self.model.scopes() for t in view.outputs}
+        ends = {id(t) for view in self.scopes() for t in view.outputs}
         return [
             i.tensor
             for i in record.initializers.values()

@@ -33,10 +33,10 @@ class Types:
 
     def shape(self, tensor: Tensor) -> Shape | None:
         """Inferred shape: int, symbol, or None a dim; None when the rank is unknown."""
-        if isinstance(tensor, Constant):
-            return tuple(tensor.shape)
         entry = self._known.get(id(tensor))
-        return entry[2] if entry is not None else None
+        if entry is not None:
+            return entry[2]
+        return tuple(tensor.shape) if isinstance(tensor, Constant) else None
 
     def static(self, tensor: Tensor) -> tuple[int, ...] | None:
         """The inferred shape when every dim is a known number."""
@@ -57,10 +57,15 @@ def infer(model: Model) -> Types:
     """Run ONNX shape inference, with data propagation, on the model as it is now.
 
     The data of large initializers and all stored value infos are left out, so external data costs nothing and
-    wrong annotations mislead nobody. Tensors inside function bodies have no types.
+    wrong annotations mislead nobody; so is an initializer that is an input too, because a caller may give one
+    of any shape that the input allows. Tensors inside function bodies have no types.
     """
     proto = model.skeleton()
+    defaults = _drop_defaults(model, proto.graph)
     _forget(proto.graph, main=True)
+    types = Types()
+    for tensor, kind in defaults:
+        types.note(tensor, kind)
     try:
         typed = onnx.shape_inference.infer_shapes(proto, check_type=False, strict_mode=False, data_prop=True)
     except (
@@ -69,10 +74,25 @@ def infer(model: Model) -> Types:
         RuntimeError,
         ValueError,
     ) as error:
-        return Types(first_line(error))
-    types = Types()
+        types.reason = first_line(error)
+        return types
     _take(types, model.main.gs, typed.graph)
     return types
+
+
+def _drop_defaults(model: Model, graph: onnx.GraphProto) -> list[tuple[Tensor, onnx.TypeProto]]:
+    """Take out the initializers that a caller can override; returns them with what the inputs declare."""
+    found = {i.tensor.name: i.tensor for i in model.records.initializers.values() if i.overridable}
+    declared = [(found[i.name], i.type) for i in graph.input if i.name in found]
+    if declared:
+        names = {t.name for t, _ in declared}
+        dense = [i for i in graph.initializer if i.name not in names]
+        del graph.initializer[:]
+        graph.initializer.extend(dense)
+        sparse = [i for i in graph.sparse_initializer if i.values.name not in names]
+        del graph.sparse_initializer[:]
+        graph.sparse_initializer.extend(sparse)
+    return declared
 
 
 def _forget(graph: onnx.GraphProto, *, main: bool) -> None:

@@ -14,7 +14,7 @@ from graphkit.model import records as r
 from graphkit.model.adopt import adopt
 from graphkit.model.file import ModelFile, save
 from graphkit.model.graph import Graph
-from graphkit.model.messages import first_line, parse
+from graphkit.model.messages import no_graph, parse, unreadable
 from graphkit.model.overlay import Origin, Overlay
 from graphkit.model.pinned import pinned_names
 from graphkit.model.reader import Reader
@@ -36,7 +36,7 @@ class Model:
         try:
             self._read()
         except (wire.WireError, ValueError, RecursionError) as error:
-            raise BadInput(f"{self.where}: not an ONNX model ({first_line(error)})") from error
+            raise BadInput(f"{self.where}: {unreadable(file.data, error)}") from error
         except BadInput as error:
             if str(error).startswith(self.where):
                 raise
@@ -56,7 +56,7 @@ class Model:
         shell = parse(onnx.ModelProto, wire.without(data, self._fields, _NOT_SHELL))
         graph = wire.merged(data, self._fields, r.MODEL_GRAPH)
         if graph is None:
-            raise BadInput(f"{self.where}: holds no graph; it is not an ONNX model")
+            raise BadInput(f"{self.where}: {no_graph()}")
         self.shell = shell
         reader = Reader(shell, self.file.folder)
         functions = wire.payloads(data, self._fields, r.MODEL_FUNCTIONS)
@@ -87,7 +87,7 @@ class Model:
     @property
     def where(self) -> str:
         """What to call this model in a message."""
-        return str(self.file.path) if self.file.path is not None else "model in memory"
+        return self.file.name or "model in memory"
 
     @classmethod
     def load(cls, path: Path | str) -> Model:
@@ -196,7 +196,15 @@ class Model:
     def live(self) -> Live:
         """What the model reaches now, as the export sees it."""
         keep = frozenset(self.pinned)
-        return Live(self.records, self._surgeon, dropped=frozenset(self.dropped), keep=keep, spec=self.spec)
+        version = int(self._surgeon.ir_version or self.shell.ir_version)
+        return Live(
+            self.records,
+            self._surgeon,
+            dropped=frozenset(self.dropped),
+            keep=keep,
+            spec=self.spec,
+            ir_version=version,
+        )
 
     def export(self) -> wire.Parts:
         """The model's wire bytes in pieces; what no pass touched is a view of the file.
@@ -266,8 +274,12 @@ class Model:
             self.export()
         return set(self._locations or ())
 
+    def data_files(self) -> set[str]:
+        """The external data files that the model named when it was read; OUT may replace none of them."""
+        return {ref.location for _, ref, _ in self.records.external}
+
     def save(self, out: Path | str) -> None:
         """Write the model to ``out`` atomically, with the data files it names; see graphkit.model.save."""
         parts = self.export()
         unchanged = len(parts) == 1 and parts[0] is self.file.data
-        save(parts, Path(out), self.file, self.locations(), unchanged=unchanged)
+        save(parts, Path(out), self.file, self.locations(), spared=self.data_files(), unchanged=unchanged)

@@ -6,6 +6,7 @@ the same is copied from the file as it stands there; in a message that changed, 
 
 from __future__ import annotations
 
+import struct
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -26,6 +27,7 @@ from graphkit.model.surgeon import (
     StoredSparse,
     Tensor,
     at_home,
+    exported,
     stored_tensors,
 )
 
@@ -286,7 +288,7 @@ class Overlay:
                 return [values.view], values is not stored
             return encode.renamed_tensor(values.view, constant.name, self._renamed_from(constant)), True
         header = stored.header if isinstance(stored, Stored) else None
-        parts = encode.dense(values, constant.name, header)
+        parts = encode.dense(exported(constant), constant.name, header)
         if entry is None:
             return parts, True
         return encode.renamed_tensor(b"".join(parts), constant.name, self._renamed_from(constant)), True
@@ -341,6 +343,10 @@ class Overlay:
                 ]
                 place = before[-1] + 1 if before else 0
                 entries.insert(place, (hidden.ordinal, self._info(hidden, scope)))
+        known = scope.record.initializers
+        if self.live.ir_version < 4:  # where each initializer must be an input too
+            new = (c for c in scope.constants if id(c) not in known)
+            entries.extend((-1, self._new_info(c, r.GRAPH_INPUT, scope)) for c in new)
         return [item for _, item in entries]
 
     def _listed(self, scope: LiveScope, number: int, tensors: Iterable[Tensor]) -> list[wire.Item]:
@@ -357,11 +363,12 @@ class Overlay:
                 mine.setdefault(id(info.tensor), []).append(info)
         entries: list[tuple[int, wire.Item]] = []
         for tensor in tensors:
-            info = mine[id(tensor)].pop(0) if mine.get(id(tensor)) else None
-            if info is None:
-                entries.append((-1, self._new_info(tensor, number, scope)))
-            else:
+            queue = mine.get(id(tensor))
+            if queue:
+                info = queue.pop(0)
                 entries.append((info.ordinal, self._info(info, scope)))
+            else:
+                entries.append((-1, self._new_info(tensor, number, scope)))
         return entries
 
     def _value_infos(self, scope: LiveScope, number: int) -> list[wire.Item]:
@@ -377,7 +384,7 @@ class Overlay:
             if id(tensor) in described or id(tensor) in listed or isinstance(tensor, Constant):
                 continue
             was = self._records.was(tensor)
-            told = any(i.tensor is tensor for i in scope.record.infos) if was is not None else False
+            told = was is not None and id(tensor) in scope.infos
             if tensor.dtype is not None and (was is None or told or was[1:] != r.state_of(tensor)[1:]):
                 items.append(self._new_info(tensor, number, scope))
         return items
@@ -399,12 +406,11 @@ class Overlay:
 
     def _new_info(self, tensor: Tensor, number: int, scope: LiveScope) -> wire.Item:
         """A value info that the list lacked; what another list says of the tensor is taken along."""
-        for info in scope.record.infos:
-            if info.tensor is tensor:
-                parts = encode.value_info(
-                    tensor, info.view, self._records.was(tensor), self._renamed_from(tensor)
-                )
-                return wire.bytes_field(number, parts)
+        info = scope.infos.get(id(tensor))
+        if info is not None:
+            was = self._records.was(tensor)
+            parts = encode.value_info(tensor, info.view, was, self._renamed_from(tensor))
+            return wire.bytes_field(number, parts)
         return wire.bytes_field(number, encode.value_info(tensor, b"", None, None))
 
     def _annotations(self, scope: LiveScope, edits: Edits) -> None:
@@ -457,8 +463,15 @@ def _is_still(value: Any, record: r.AttributeRecord) -> bool:
         return bool(value.SerializeToString() == frozen)
     if isinstance(frozen, tuple) and isinstance(value, list | tuple):
         items = tuple(v.SerializeToString() if hasattr(v, "SerializeToString") else v for v in value)
-        return items == frozen
-    return value is record.value or (type(value) is type(frozen) and bool(value == frozen))
+        return len(items) == len(frozen) and all(map(_same, items, frozen))
+    return value is record.value or (type(value) is type(frozen) and _same(value, frozen))
+
+
+def _same(a: Any, b: Any) -> bool:
+    """Equal; floats in every bit, since -0.0 == 0.0 and NaN != NaN."""
+    if isinstance(a, float) and isinstance(b, float):
+        return struct.pack("d", a) == struct.pack("d", b)
+    return bool(a == b)
 
 
 def _renamed_annotation(ordinal: int, proto: onnx.TensorAnnotation, names: Names) -> wire.Item:

@@ -218,13 +218,18 @@ class Match:
     _scope: Scope = field(repr=False)
 
     def __getattr__(self, name: str) -> Any:
-        try:
-            return self.__dict__["_bound"][name]
-        except KeyError:
-            raise AttributeError(f"the pattern binds no '{name}'") from None
+        if name not in self.__dict__.get("_bound", {}):
+            raise AttributeError(self._unknown(name))
+        return self._bound[name]
 
     def __getitem__(self, name: str) -> Any:
+        if name not in self._bound:
+            raise KeyError(self._unknown(name))
         return self._bound[name]
+
+    def _unknown(self, name: str) -> str:
+        known = ", ".join(self.__dict__.get("_bound", {}))
+        return f"the pattern binds no '{name}'; it binds {known or 'nothing'}"
 
     @property
     def graph(self) -> Graph:
@@ -240,6 +245,8 @@ class Match:
 
     def value(self, name: str) -> np.ndarray[Any, Any]:
         """The values of the constant bound to ``name``; NotApplicable when it is none."""
+        if name not in self._bound:
+            raise AttributeError(self._unknown(name))
         tensor = self._bound[name]
         found = None if tensor is None else self.graph.value(tensor)
         if found is None:

@@ -209,7 +209,10 @@ class Reader:
     def _find(self, scope: r.ScopeRecord, name: str) -> Tensor:
         """What ``name`` means in ``scope``; a name that nothing defines gets a tensor of its own."""
         known = scope.resolve(name)
-        return self._local(scope, name) if known is None else known
+        if known is None:
+            known = self._local(scope, name)
+            self.records.dangling.add(id(known))
+        return known
 
     def _local(self, scope: r.ScopeRecord, name: str) -> Tensor:
         if not name:

@@ -144,6 +144,7 @@ class Records:
     initializers: dict[int, InitializerRecord] = field(default_factory=dict)
     tensors: dict[int, tuple[Tensor, State]] = field(default_factory=dict)
     stored: dict[int, AttributeRecord] = field(default_factory=dict)
+    dangling: set[int] = field(default_factory=set)
     origins: dict[str, list[str]] = field(default_factory=dict)
     opaque_locations: set[str] = field(default_factory=set)
     external: list[tuple[str, DataRef, int | None]] = field(default_factory=list)

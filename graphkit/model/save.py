@@ -19,6 +19,7 @@ if TYPE_CHECKING:
 
 BINARY_SUFFIXES = (".onnx", ".pb")
 TEXT_SUFFIXES = (".onnxtxt", ".onnxtext")
+_OTHER = "choose another name"
 LARGEST_MODEL = (1 << 31) - 1  # bytes in one protobuf message
 
 
@@ -39,6 +40,7 @@ def save(
     source: ModelFile,
     locations: Collection[str],
     *,
+    spared: Collection[str] = (),
     unchanged: bool = False,
 ) -> None:
     """Writes the model whose wire bytes are ``parts``, joined, as ``out``, atomically, with its data files.
@@ -47,11 +49,18 @@ def save(
     there too they are shared; elsewhere they are copied beside ``out``, and an identical file already there
     is kept. A text ``out`` is printed, or is the text of ``source`` when nothing was changed (``unchanged``).
 
+    ``spared`` are the data files that ``source`` names, whether or not the model still does: ``out`` may
+    replace none of them.
+
     Raises BadOutput where `check_out` does, when another data file is in the way, when a text cannot hold
     the model, when it is over 2 GiB, and when any write fails; BadInput when a data file cannot be read. Then
     ``out`` and its folder are as they were.
     """
     target = check_out(out)
+    if source.folder is not None:
+        for location in spared:
+            if inside(source.folder, location, shown(out)) == target:
+                raise BadOutput(f"{shown(out)}: is a data file of {shown(source.path or 'IN')}; {_OTHER}")
     copies = _copies(out, target, source, locations)
     content = _content(parts, out, source, unchanged)
     with transaction(out) as undo:
@@ -95,7 +104,7 @@ def _copies(
         origin = inside(source.folder, location, shown(source.path or "model"))
         place = origin if _same_folder(folder, source.folder) else _place(folder, location, out)
         if place == target or origin == target:
-            raise BadOutput(f"{shown(out)}: is a data file that the model names; choose another name")
+            raise BadOutput(f"{shown(out)}: is a data file that the model names; {_OTHER}")
         if places.setdefault(place, origin) != origin:
             raise BadOutput(
                 f"{shown(out)}: two data files would both become {shown(place)}; choose another folder"

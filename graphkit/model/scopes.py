@@ -26,6 +26,7 @@ class LiveScope:
     constants: list[Tensor] = field(default_factory=list)
     constant_nodes: list[Tensor] = field(default_factory=list)
     produced: list[Tensor] = field(default_factory=list)
+    infos: dict[int, r.InfoRecord] = field(default_factory=dict)
     imports_view: wire.Buffer = b""
     imports_fields: Sequence[wire.Field] = ()
 
@@ -67,12 +68,20 @@ class Live:
     """What is reachable from the main graph and the functions, computed once for one export."""
 
     def __init__(
-        self, records: r.Records, main: Surgeon, *, dropped: frozenset[int], keep: frozenset[str], spec: str
-    ):
+        self,
+        records: r.Records,
+        main: Surgeon,
+        *,
+        dropped: frozenset[int],
+        keep: frozenset[str],
+        spec: str,
+        ir_version: int,
+    ) -> None:
         self._records = records
         self._dropped = dropped
         self._keep = keep
         self.spec = spec
+        self.ir_version = ir_version
         self.scopes: list[LiveScope] = []
         self._known_versions: dict[int, list[tuple[str, int]]] = {}
         self._by_id: dict[int, LiveScope] = {}
@@ -94,6 +103,8 @@ class Live:
                     f"{name}: the same graph is an attribute of two nodes; give each its own copy"
                 )
             scope = LiveScope(graph, record, self._by_id[id(parent)] if parent is not None else None, name)
+            for info in record.infos:
+                scope.infos.setdefault(id(info.tensor), info)
             self._by_id[id(graph)] = scope
             self.scopes.append(scope)
         return self._by_id[id(surgeon)]
@@ -197,26 +208,57 @@ class Live:
         return found
 
     def check_names(self) -> None:
-        """Refuse a graph in which a name would mean another tensor than the one that is wired.
+        """Refuse a graph in which a name would mean another tensor than the one that is wired, or none.
 
         ONNX knows tensors by name, innermost definition first; two that a pass left with one name would be
-        merged, or swapped, in silence.
+        merged, or swapped, in silence. A reader of a tensor that nothing defines (any more) is bound by name.
         """
         defined: dict[int, dict[str, Tensor]] = {}
         for scope in self.scopes:
-            mine = self._defined(scope)
-            around = defined[id(scope.parent)] if scope.parent is not None else {}
-            seen = defined[id(scope)] = {**around, **mine} if mine or not around else around
+            defined[id(scope)] = self._defined(scope)
+        known = {id(t) for mine in defined.values() for t in mine.values()}
+        for scope in self.scopes:
+            chain = [defined[id(s)] for s in reversed(scope.chain())]
             for node in scope.surgeon.nodes:
                 for tensor in node.inputs:
-                    if seen.get(tensor.name, tensor) is not tensor and tensor.name:
-                        self._refuse_twin(scope, tensor, node)
+                    if tensor.name:
+                        meant = next((mine[tensor.name] for mine in chain if tensor.name in mine), None)
+                        if meant is not tensor:
+                            self._check_meaning(scope, node, tensor, meant, id(tensor) in known)
+        self._check_functions()
+        self._check_pinned()
 
-    def _refuse_twin(self, scope: LiveScope, tensor: Tensor, node: Node) -> None:
-        raise PassFailed(
-            f"{scope.label}: {node.op} '{node.name}' reads a tensor named '{tensor.name}', but another of "
-            "that name is nearer; give the one that a pass made a name of its own"
-        )
+    def _check_meaning(
+        self, scope: LiveScope, node: Node, tensor: Tensor, meant: Tensor | None, wired: bool
+    ) -> None:
+        where = f"{scope.label}: {node.op} '{node.name}' reads a tensor named '{tensor.name}'"
+        if meant is not None and wired:
+            raise PassFailed(
+                f"{where}, but another of that name is nearer; give what a pass made a name of its own"
+            )
+        if meant is None and id(tensor) not in self._records.dangling:
+            raise PassFailed(f"{where}, which nothing defines (any more) where it is read")
+
+    def _check_functions(self) -> None:
+        """A function that the file had may go only with its last call."""
+        had = {(s.domain, s.name) for s in self._records.scopes.values() if s.is_function}
+        gone = had - {(f.surgeon.domain or "", f.surgeon.name) for f in self.functions}
+        for scope in self.scopes if gone else ():
+            for node in scope.surgeon.nodes:
+                if (node.domain or "", node.op) in gone:
+                    raise PassFailed(
+                        f"{scope.label}: {node.op} '{node.name}' calls a local function that a pass removed"
+                    )
+
+    def _check_pinned(self) -> None:
+        """What a training graph or a list of graphs names must keep its name."""
+        for record in self._records.scopes.values() if self._keep else ():
+            for name in self._keep & record.local.keys():
+                if record.local[name].name != name or not self.has(record.local[name]):
+                    raise PassFailed(
+                        f"tensor '{name}' was renamed or removed by a pass, but training_info or a list of "
+                        "graphs reads it by that name; leave it alone"
+                    )
 
     def _defined(self, scope: LiveScope) -> dict[str, Tensor]:
         """Every name that a scope defines now; a second definition that is not the file's own is refused."""

@@ -222,6 +222,13 @@ def at_home(constant: Tensor) -> Any:
     return constant._values
 
 
+def exported(constant: Tensor) -> Array:
+    """The array of a constant in the dtype it is to be written in, which its maker may have set apart."""
+    values = constant._values
+    wanted = numpy_dtype(constant._export_dtype)
+    return np.asarray(values) if wanted is None else np.asarray(values).astype(wanted)
+
+
 def stored_tensors(values: Any) -> list[onnx.TensorProto]:
     """The messages, without their data, behind values that are still in the file; none for an array."""
     if isinstance(values, StoredSparse):

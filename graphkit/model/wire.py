@@ -27,6 +27,14 @@ class WireError(ValueError):
     before: Sequence[Field] = ()
 
 
+class CutShort(WireError):
+    """The last field says that it goes on past the end of the bytes."""
+
+    def __init__(self, number: int, wire_type: int, end: int, size: int) -> None:
+        super().__init__(f"field {number} ends at byte {end} of {size}")
+        self.number, self.wire_type, self.end, self.size = number, wire_type, end, size
+
+
 class Field(NamedTuple):
     """One field of a message: its bytes are ``[start, end)``, its payload ``[payload, end)``."""
 
@@ -45,16 +53,20 @@ def scan(buffer: Buffer, limit: int | None = None) -> list[Field]:
     """
     found: list[Field] = []
     position, size = 0, len(buffer)
-    while position < size:
-        start = position
-        tag, position = _varint(buffer, position, size)
-        number, wire_type = tag >> 3, tag & 7
-        if not 0 < number < 1 << 29:
-            raise WireError(f"field number {number} at byte {start}")
-        payload, position = _skip(buffer, position, size, number, wire_type)
-        found.append(Field(number, wire_type, start, payload, position))
-        if limit is not None and len(found) > limit:
-            raise WireError(f"more than {limit} fields")
+    try:
+        while position < size:
+            start = position
+            tag, position = _varint(buffer, position, size)
+            number, wire_type = tag >> 3, tag & 7
+            if not 0 < number < 1 << 29:
+                raise WireError(f"field number {number} at byte {start}")
+            payload, position = _skip(buffer, position, size, number, wire_type)
+            found.append(Field(number, wire_type, start, payload, position))
+            if limit is not None and len(found) > limit:
+                raise WireError(f"more than {limit} fields")
+    except WireError as error:
+        error.before = found
+        raise
     return found
 
 
@@ -86,7 +98,7 @@ def _skip(buffer: Buffer, position: int, size: int, number: int, wire_type: int)
     else:
         raise WireError(f"wire type {wire_type} at byte {position}")
     if end > size:
-        raise WireError(f"field {number} ends at byte {end} of {size}")
+        raise CutShort(number, wire_type, end, size)
     return payload, end
 
 
