@@ -1,4 +1,5 @@
 # Everything happens in .venv, which each target makes when it is missing or when pyproject.toml changed.
+# PYTHON is what makes it: make PYTHON=python3.12 demo
 PYTHON ?= python3
 VENV   ?= .venv
 BIN    := $(VENV)/bin
@@ -14,10 +15,20 @@ help:  ## say what there is
 
 venv: $(STAMP)  ## make the environment
 
+# One line when the Python is missing or of a version that graphkit does not run on.
+define check_python
+	@command -v $(PYTHON) >/dev/null || { \
+		echo "there is no $(PYTHON): make PYTHON=python3.12 $(MAKECMDGOALS)" >&2; exit 1; }
+	@$(PYTHON) -c 'import sys; v = sys.version_info[:2]; sys.exit(None if (3, 11) <= v <= (3, 13) else \
+		"needs Python 3.11-3.13, and $(PYTHON) is %d.%d: make PYTHON=python3.12 $(MAKECMDGOALS)" % v)'
+endef
+
 $(STAMP): pyproject.toml
-	$(PYTHON) -m venv $(VENV)
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check -e '.[dev]'
-	touch $@
+	$(check_python)
+	@echo "making $(VENV) (once, about half a minute)"
+	@$(PYTHON) -m venv $(VENV)
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check -e '.[dev]'
+	@touch $@
 
 demo: $(STAMP)  ## rewrite a detector, compare its numbers, and ask TensorRT-RTX about both
 	@mkdir -p demo
@@ -49,6 +60,8 @@ bench: $(BENCH)/.installed  ## measure graphkit beside its peers: half an hour, 
 
 # The peers live in an environment of their own: what they pin must not reach the tests.
 $(BENCH)/.installed: pyproject.toml benchmarks/requirements.txt
+	$(check_python)
+	@echo "making $(BENCH) (once, some minutes)"
 	$(PYTHON) -m venv $(BENCH)
 	$(BENCH)/bin/python -m pip install --quiet --disable-pip-version-check -e . -r benchmarks/requirements.txt
 	touch $@

@@ -62,7 +62,7 @@ def pass_page(cls: type[Any]) -> str:
 
 def cli_page() -> str:
     """`--help` of the group and of every command, at a fixed width."""
-    with click.Context(main, info_name="graphkit", terminal_width=WIDTH) as context:
+    with click.Context(main, info_name="graphkit", terminal_width=WIDTH, **main.context_settings) as context:
         parts = [help_block(main, context)]
         for name in main.list_commands(context):
             command = main.get_command(context, name)

@@ -92,6 +92,34 @@ def test_not_a_model(name: str, tmp_path: Path) -> None:
     assert "in.onnx" in said
 
 
+@pytest.mark.parametrize("kept", [0.2, 0.5, 0.9])
+def test_a_download_that_broke_off(kept: float, tmp_path: Path) -> None:
+    (tmp_path / "in.onnx").write_bytes(good()[: int(len(good()) * kept)])
+    said = refused(tmp_path, tmp_path / "in.onnx", "-o", tmp_path / "out.onnx")
+    assert "in.onnx: is cut short: it has " in said and "download or export it again" in said
+
+
+@pytest.mark.parametrize(
+    "name", ["text", "html", "json", "png", "zip", "huge_length", "wire_type_7", "no_graph"]
+)
+def test_what_is_no_model_is_not_called_cut_short(name: str, tmp_path: Path) -> None:
+    (tmp_path / "in.onnx").write_bytes(NOT_MODELS[name]())
+    said = refused(tmp_path, tmp_path / "in.onnx", "-o", tmp_path / "out.onnx")
+    assert "cut short" not in said and "check that the file is the one you mean" in said
+
+
+def test_a_git_lfs_pointer_says_what_to_run(tmp_path: Path) -> None:
+    (tmp_path / "in.onnx").write_bytes(NOT_MODELS["git_lfs_pointer"]())
+    said = refused(tmp_path, tmp_path / "in.onnx", "-o", tmp_path / "out.onnx")
+    assert "is a Git LFS pointer, not the model itself; run `git lfs pull`" in said
+
+
+def test_a_path_is_printed_as_it_was_typed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "in.onnx").write_bytes(NOT_MODELS["json"]())
+    monkeypatch.chdir(tmp_path)
+    assert refused(tmp_path, "in.onnx", "-o", "out.onnx").startswith("graphkit: error: in.onnx: not an")
+
+
 @pytest.mark.parametrize(
     "name", ["empty", "text", "truncated", "zip", "nested_ifs_2000", "nested_types_3000"]
 )

@@ -22,6 +22,8 @@ class PassSpec(_Text):
     name = "pass"
 
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> str:
+        if str(value).startswith("-"):
+            self.fail(f"a pass must follow, not '{value}'; for instance --pass silu", param, ctx)
         return str(value)
 
     def shell_complete(

@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from graphkit.rewrite.framework import Pass
 
 
-@click.command("explain")
+@click.command("explain", short_help="Show what a pass does.")
 @click.argument("name", metavar="PASS", type=PassSpec())
 def command(name: str) -> None:
     """Show what PASS does, when it refuses, and its options."""
@@ -49,13 +49,14 @@ def _options(cls: type[Pass]) -> str:
 def _option(field: Any, kind: Any) -> str:
     from graphkit.rewrite import options as opt
 
-    meaning = f" {field.metadata.get('help', '')}".rstrip()
+    help_ = field.metadata.get("help")
+    meaning = f": {help_}" if help_ else ""
     metavar = field.metadata.get("metavar")
     if opt.is_rest(field):
-        return f"- `{metavar}`:{meaning}"
+        return f"- `{metavar}`{meaning}"
     default = opt.default_of(field)
     fallback = "required" if default is opt.MISSING else f"default `{shown_default(default, kind)}`"
-    return f"- `{opt.key_of(field)}={metavar or opt.describe(kind)}` ({fallback}):{meaning}"
+    return f"- `{opt.key_of(field)}={metavar or opt.describe(kind)}` ({fallback}){meaning}"
 
 
 def shown_default(value: Any, kind: Any) -> str:

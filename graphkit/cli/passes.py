@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import inspect
 import json
+import sys
+import textwrap
+from collections.abc import Iterator
 from dataclasses import dataclass
 
 import click
@@ -18,7 +21,7 @@ class _Line:
     package: str
 
 
-@click.command("passes")
+@click.command("passes", short_help="List the installed passes.")
 @click.option("--format", "form", type=click.Choice(["text", "json"]), default="text", help="How to print.")
 def command(form: str) -> None:
     """List the installed passes, what each does, and the package it comes from."""
@@ -53,15 +56,21 @@ def summary_of(cls: type) -> str:
 
 
 def _table(lines: list[_Line]) -> str:
-    import shutil
-
     name = max(len(line.name) for line in lines)
     package = max(len(line.package) for line in lines)
-    room = max(30, shutil.get_terminal_size((120, 24)).columns - name - package - 4)
-    return "\n".join(
-        f"{line.name:<{name}}  {_cut(line.summary, room):<{room}}  {line.package}".rstrip() for line in lines
-    )
+    room = _room(name + package + 4) or max(len(line.summary) for line in lines)
+    return "\n".join(row for line in lines for row in _rows(line, name, room))
 
 
-def _cut(text: str, width: int) -> str:
-    return text if len(text) <= width else text[: width - 1].rstrip() + "…"
+def _room(taken: int) -> int:
+    """How wide a summary may be on this terminal; 0 when there is none, and so no limit."""
+    import shutil
+
+    return max(30, shutil.get_terminal_size().columns - taken) if sys.stdout.isatty() else 0
+
+
+def _rows(line: _Line, name: int, room: int) -> Iterator[str]:
+    """A summary wraps in its own column."""
+    first, *more = textwrap.wrap(line.summary, room, break_on_hyphens=False) or [""]
+    yield f"{line.name:<{name}}  {first:<{room}}  {line.package}".rstrip()
+    yield from (f"{'':<{name}}  {rest}" for rest in more)

@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+import sys
+from collections.abc import Sequence
+from contextlib import suppress
 from pathlib import Path
+from typing import TYPE_CHECKING, TextIO
 
 import click
 
@@ -10,8 +14,38 @@ from graphkit.cli._progress import Progress
 from graphkit.cli._types import PassSpec, SizeParam
 from graphkit.errors import BadOutput, GraphkitError
 
+if TYPE_CHECKING:
+    from graphkit.report.records import RewriteReport
 
-@click.command("rewrite")
+
+class _Rewrite(click.Command):
+    """Says what to do about the usual slips in a command line."""
+
+    def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
+        ctx.allow_extra_args = True
+        try:
+            left = super().parse_args(ctx, args)
+        except click.MissingParameter as error:
+            if error.param is None or error.param.name != "output":
+                raise
+            said = "Missing option '-o' / '--output': say where to write, for instance -o out.onnx"
+            raise click.UsageError(said, ctx) from None
+        if left and not ctx.resilient_parsing:
+            ctx.fail(_unexpected(left[0], ctx.params.get("specs") or ()))
+        return left
+
+
+def _unexpected(extra: str, specs: Sequence[str]) -> str:
+    """What a word that belongs to no option may have been meant for."""
+    if specs and "=" in extra:
+        last = specs[-1]
+        return f"options follow a colon: {last}{',' if ':' in last else ':'}{extra}"
+    if specs and not extra.endswith((".onnx", ".onnxtxt")):
+        return f"'{extra}' follows no option; give each pass its own --pass: --pass {extra}"
+    return f"Got unexpected extra argument ({extra}); one model is read, and -o says where to write"
+
+
+@click.command("rewrite", cls=_Rewrite, short_help="Run passes on a model.")
 @click.argument("source", metavar="IN", type=click.Path(path_type=Path))
 @click.option(
     "--pass",
@@ -38,11 +72,24 @@ from graphkit.errors import BadOutput, GraphkitError
     show_default=True,
     help="The most memory that verification takes.",
 )
-@click.option("--seed", type=int, default=0, show_default=True, help="The seed of the inputs that it makes.")
 @click.option(
-    "--report", type=click.Path(path_type=Path), metavar="FILE", help="Write what was done as JSON."
+    "--require-proof", is_flag=True, help="Write nothing, and exit with 1, when verification cannot run."
 )
-@click.option("-v", "--verbose", is_flag=True, help="List every refusal.")
+@click.option(
+    "--seed",
+    type=click.IntRange(min=0),
+    metavar="N",
+    default=0,
+    show_default=True,
+    help="The seed of the inputs that it makes.",
+)
+@click.option(
+    "--report",
+    type=click.Path(path_type=Path),
+    metavar="FILE",
+    help="Write what was done as JSON; - is stdout.",
+)
+@click.option("-v", "--verbose", is_flag=True, help="List every refusal and every type of node.")
 @click.option("-q", "--quiet", is_flag=True, help="Print nothing but errors.")
 def command(
     source: Path,
@@ -51,6 +98,7 @@ def command(
     output: Path,
     verify: bool,
     verify_memory: int,
+    require_proof: bool,
     seed: int,
     report: Path | None,
     verbose: bool,
@@ -63,43 +111,80 @@ def command(
 
     \b
     graphkit rewrite model.onnx --pass silu -o out.onnx
-    graphkit rewrite model.onnx --pass fold-constants:max-size=1M --pass ./mine.py:trim -o out.onnx
+    graphkit rewrite model.onnx --pass ./mine.py:trim:n=2 -o out.onnx
     """
-    from graphkit.report import json, text
-    from graphkit.rewrite.pipeline import rewrite
+    from graphkit.cli import _report
+    from graphkit.rewrite.pipeline import prepare
 
-    if report is not None:
-        _check_report(report, source, output)
+    if require_proof and not verify:
+        raise click.UsageError("--require-proof and --no-verify contradict each other; leave one out")
+    file = None if report is None or _report.is_stdout(report) else report
+    if file is not None:
+        _report.check(file)
     try:
         with Progress() as progress:
-            done = rewrite(
+            job = prepare(
                 source,
                 specs,
                 output,
                 recipe=recipe,
                 verify=verify,
                 verify_memory=verify_memory,
+                require_proof=require_proof,
                 seed=seed,
                 progress=progress,
             )
+            if file is not None:
+                _report.check_apart(file, job, recipe)
+            done = job.run()
     except GraphkitError as error:
-        so_far = getattr(error, "report", None)
-        if report is not None and so_far is not None:
-            json.write(so_far, report)
-        if so_far is not None and not quiet:
-            click.echo(text.render(so_far, verbose=verbose))
+        if error.report is not None:
+            failed = _tell(error.report, report, verbose, quiet)
+            error.args = (f"{error}; {failed}",) if failed else error.args
         raise
-    if report is not None:
-        json.write(done, report)
-    if not quiet:
-        click.echo(text.render(done, verbose=verbose))
+    failed = _tell(done, report, verbose, quiet)
+    if failed:
+        raise BadOutput(f"{failed}; OUT {output} was written all the same")
 
 
-def _check_report(report: Path, source: Path, output: Path) -> None:
-    """A report that cannot be written is said before any work; so is one that would overwrite a model."""
-    from graphkit.report.json import check_report
+def _tell(done: RewriteReport, report: Path | None, verbose: bool, quiet: bool) -> str:
+    """Write the report, and print it for a person: on stderr when the JSON goes to stdout.
 
-    for role, path in (("IN", source), ("OUT", output)):
-        if report.resolve() == path.resolve():
-            raise BadOutput(f"--report {report}: is {role} too; give the report a file of its own")
-    check_report(report)
+    Returns why the report could not be written; empty when it was, or none was asked for.
+    """
+    from graphkit.cli import _report
+    from graphkit.report import json, text
+
+    failed = ""
+    in_stdout = report is not None and _report.is_stdout(report)
+    if in_stdout:
+        _echo(json.dumps(done), newline=False)
+    elif report is not None:
+        try:
+            _report.write(done, report)
+        except BadOutput as error:
+            failed = str(error)
+    shown = "" if quiet else text.render(done, verbose=verbose)
+    if shown:
+        _echo(_wrapped(shown, sys.stderr if in_stdout else sys.stdout), err=in_stdout)
+    return failed
+
+
+def _echo(text: str, *, newline: bool = True, err: bool = False) -> None:
+    """Print; a reader that has gone changes nothing of what was done."""
+    with suppress(BrokenPipeError):
+        click.echo(text, nl=newline, err=err)
+
+
+def _wrapped(text: str, stream: TextIO) -> str:
+    """Lines broken between words on a terminal; as they are in a file or a pipe."""
+    if not stream.isatty():
+        return text
+    import shutil
+    import textwrap
+
+    width = max(40, shutil.get_terminal_size().columns)
+    wrap = textwrap.TextWrapper(
+        width, subsequent_indent="    ", break_long_words=False, break_on_hyphens=False
+    )
+    return "\n".join(part for line in text.split("\n") for part in wrap.wrap(line) or [""])

@@ -2,45 +2,39 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
+from onnx import TensorProto
 
-from graphkit.compare import metrics, pairing
+from graphkit.compare import chance, metrics, pairing
 from graphkit.compare.localise import values
 from graphkit.report.records import TensorDifference
 from graphkit.run import outline
 from graphkit.run.reference import CannotRun
+from graphkit.run.uses import facts
 
 if TYPE_CHECKING:
     from graphkit.compare.equivalence import Comparison
 
 Failed = list[tuple[int, TensorDifference]]
 NUDGE = 1e-6  # relative change of the inputs, some roundings of float32
+# one unit in the last place, by dtype of a tensor on the way and of an input
+COARSE = {TensorProto.BFLOAT16: 2.0**-7, TensorProto.FLOAT16: 2.0**-10}
+_FLOATS = {"float64": NUDGE, "float32": NUDGE, "float16": 2.0**-10, "bfloat16": 2.0**-7}
 SWAPPED = 0.02  # the share of whole numbers that may change under a nudge before it says nothing
-
-
-def unstable(comparison: Comparison, names: Iterable[str]) -> set[str]:
-    """Those tensors that differ between two fresh runs of the original on the same input."""
-    wanted = sorted(names)
-    fine = comparison.before.exposable(wanted)
-    feed = comparison.trial.feeds[0]
-    first, second = (comparison.before.open(fine).run(feed) for _ in range(2))
-    return {n for n in wanted if n in first and metrics.self_noise(first[n], second[n]) > 0}
 
 
 def settle(comparison: Comparison, failed: Failed) -> Failed:
     """The differences that remain after a second look; excused ones are noted on the comparison."""
     if not failed:
         return []
-    if not pairing.random_nodes(comparison.before.outline) and any(_hopeless(d) for _, d in failed):
-        return failed
-    produced = {n for node in comparison.before.outline.graph.node for n in node.output}
-    loose = unstable(comparison, {d.original for _, d in failed} & produced)
-    comparison.excused |= loose
-    failed = [(n, d) for n, d in failed if d.original not in loose]
+    for number in sorted({n for n, _ in failed}) if comparison.chance else ():
+        suspects = {d.original for n, d in failed if n == number} & comparison.chance
+        comparison.excused |= chance.unstable(comparison, suspects, number)
+    failed = [(n, d) for n, d in failed if d.original not in comparison.excused]
     if any(_hopeless(d) for _, d in failed):
         return failed
     left: Failed = []
@@ -79,7 +73,8 @@ def _beyond_rounding(
 
 
 def _moved(comparison: Comparison, number: int, names: list[str], seed: int) -> Mapping[str, Any]:
-    feed = {k: _nudged(v, seed) for k, v in comparison.trial.feeds[number].items()}
+    step = _step(comparison, names)
+    feed = {k: _nudged(v, seed, step) for k, v in comparison.trial.feeds[number].items()}
     return comparison.before.open(names).run(feed)
 
 
@@ -99,17 +94,28 @@ def _explained(
     found = comparison.differences(pair, original, rewritten, noise)[0]
     if found.ok:
         comparison.worst = metrics.worse(comparison.worst, found)
-        comparison.notes.append(
-            f"'{found.tensor}' moves by {noise:.1g} of its range under a rounding of the inputs"
-        )
+        comparison.moved[found.tensor] = max(noise, comparison.moved.get(found.tensor, 0.0))
     return found.ok
 
 
-def _nudged(value: Any, seed: int) -> Any:
-    if not isinstance(value, np.ndarray) or value.dtype.name not in ("float32", "float64"):
+def _step(comparison: Comparison, names: list[str]) -> float:
+    """A rounding of the coarsest float that the tensors pass through on their way."""
+    model = comparison.before.outline
+    shapes = {k: v.shape for k, v in comparison.trial.feeds[0].items() if hasattr(v, "shape")}
+    found = facts(model, shapes, {})
+    for code, step in COARSE.items():
+        narrow = {n for n in found.types if found.elem_type(n) == code}
+        if narrow and pairing.depending(model, narrow).intersection(names):
+            return step
+    return NUDGE
+
+
+def _nudged(value: Any, seed: int, step: float) -> Any:
+    if not isinstance(value, np.ndarray) or value.dtype.name not in _FLOATS:
         return value
+    step = max(step, _FLOATS[value.dtype.name])
     signs = np.random.default_rng(seed).choice([-1.0, 1.0], value.shape)
-    return (value * (1 + NUDGE * signs)).astype(value.dtype)
+    return (value.astype(np.float64) * (1 + step * signs)).astype(value.dtype)
 
 
 def _tie(comparison: Comparison, number: int, difference: TensorDifference) -> bool:
@@ -124,6 +130,8 @@ def _tie(comparison: Comparison, number: int, difference: TensorDifference) -> b
         scores, chosen = before[source.input[0]], before[difference.original]
         others, taken = after[other.input[0]], after[difference.tensor]
     except (CannotRun, KeyError):
+        return False
+    if np.array_equal(scores, others):  # nothing but the choice itself was changed
         return False
     if not metrics.compare(scores, others, tensor=other.input[0]).ok:
         return False

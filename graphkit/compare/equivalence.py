@@ -9,13 +9,14 @@ from typing import Any
 
 import onnx
 
-from graphkit.compare import doubt, localise, metrics, pairing, signature
+from graphkit.compare import chance, defaults, doubt, leeway, localise, metrics, pairing, signature
 from graphkit.compare import memory as budget
-from graphkit.compare.pair import Parts, Side, Trial, renamed_feed, try_feeds
+from graphkit.compare.pair import Parts, Side, renamed_feed
+from graphkit.compare.search import Search
+from graphkit.compare.trial import RUNS, Trial
 from graphkit.model.file import ModelFile
 from graphkit.report.records import TensorDifference, Verification
 from graphkit.run import outline
-from graphkit.run.feeds import feeds as make_feeds
 from graphkit.run.reference import CannotRun, Runnable, custom_ops, lacks_kernel
 from graphkit.run.shapes import assignments, required_inputs
 
@@ -47,7 +48,12 @@ def verify(
     """
     try:
         sides = _sides(before, after_parts, folder, memory)
-        return Comparison(*sides, tuple(touched), seed, memory, feeds, dict(names or {})).verdict()
+        weights = sum(
+            budget.of_weights(budget.total(s.parts), outline.weight_bytes(s.outline)) for s in sides
+        )
+        return Comparison(
+            *sides, tuple(touched), seed, memory, feeds, dict(names or {}), min(weights, memory // 2)
+        ).verdict()
     except CannotRun as error:
         return Verification("not-run", reason=str(error))
     except Differs as error:
@@ -67,7 +73,8 @@ def _sides(before: ModelFile, after_parts: Parts, folder: Path | None, limit: in
             which = "original" if not sides else "rewritten model"
             raise CannotRun(f"the {which} is not a readable ONNX model: {error}") from error
         external = max(external, outline.weight_bytes(model))
-        sides.append(Side(parts, outline.outline(model), place if pairing.is_external(model) else None))
+        lies = place if pairing.is_external(model) else None
+        sides.append(Side(parts, outline.outline(model), lies, defaults=defaults.read(model)))
     _within(budget.of_weights(inline, external), limit)
     return sides[0], sides[1]
 
@@ -88,18 +95,31 @@ class Comparison:
     limit: int
     given: Loader | None
     names: dict[str, str]
+    weights: int = 0
     runner: str = ""
     trial: Trial = field(default_factory=Trial)
     compared: set[str] = field(default_factory=set)
     worst: TensorDifference | None = None
     excused: set[str] = field(default_factory=set)
+    chance: set[str] = field(default_factory=set)  # what a random node may reach, and what one without a seed
+    loose: set[str] = field(default_factory=set)
     notes: list[str] = field(default_factory=list)
+    moved: dict[str, float] = field(
+        default_factory=dict
+    )  # excused: how far a rounding of the inputs moves it
 
     def verdict(self) -> Verification:
         """Signature, then numbers chunk by chunk; the first chunk with a difference ends it."""
         different = signature.mismatch(self.before.outline, self.after.outline, self.names)
         if different:
             raise Differs(different)
+        gone = sorted(
+            n
+            for n in defaults.names(self.before.outline)
+            if self.names.get(n, n) not in {i.name for i in self.after.outline.graph.input}
+        )
+        if gone:
+            raise Differs(f"input '{gone[0]}', which has a default, is gone")
         outputs = [(o.name, self.names.get(o.name, o.name)) for o in self.before.outline.graph.output]
         for chunk in self._chunks():
             failed = self._compare(outputs, chunk)
@@ -123,23 +143,26 @@ class Comparison:
         self, outputs: list[tuple[str, str]], chunk: list[tuple[str, str]]
     ) -> list[tuple[int, TensorDifference]]:
         old, chunk = self._open_before(chunk)
-        if not self.trial.feeds:
+        feeds = self.trial.feeds[:RUNS] if self.given is None else self.trial.feeds
+        if not feeds:
             self._find_feeds(old, [a for a, _ in chunk])
-            values = self.trial.values
+            feeds, values = self.trial.feeds, self.trial.values
             self.trial.values = []
         else:
-            values = [old.run(feed) for feed in self.trial.feeds]
+            values = [old.run(feed) for feed in feeds]
         del old
         new = self._open_after([b for _, b in chunk])
-        wanted = {i.name for i in required_inputs(self.after.outline)}
         failed = []
-        for number, (feed, original) in enumerate(zip(self.trial.feeds, values, strict=True)):
+        for number, (feed, original) in enumerate(zip(feeds, values, strict=True)):
             try:
-                rewritten = new.run(renamed_feed(feed, self.names, wanted))
+                rewritten = new.run(renamed_feed(feed, self.names, self.fed))
             except CannotRun as error:
                 raise Differs(f"the rewritten model does not run where the original does: {error}") from error
             for pair in (*outputs, *chunk):
-                failed += [(number, d) for d in self._pair(pair, original, rewritten) if not d.ok]
+                found = self._pair(pair, original, rewritten)
+                if pair[0] in self._rounded:
+                    found = [leeway.withheld(self, number, d) for d in found]
+                failed += [(number, d) for d in found if not d.ok]
         return doubt.settle(self, failed)
 
     def _pair(
@@ -157,6 +180,12 @@ class Comparison:
 
     def __post_init__(self) -> None:
         models = (self.before.outline, self.after.outline)
+        self._search = Search(self)
+        own = defaults.names(models[0]) & {
+            n for n in self.names if self.names[n] in defaults.names(models[1])
+        }
+        own |= defaults.names(models[0]) & defaults.names(models[1])
+        self.fed = {i.name for i in required_inputs(models[1])} | {self.names.get(n, n) for n in own}
         self._rounded, self._unit = (
             find(models[0]) & find(models[1]) for find in (pairing.quantised, pairing.unit_scale)
         )
@@ -177,13 +206,14 @@ class Comparison:
         )
 
     def _open_before(self, chunk: list[tuple[str, str]]) -> tuple[Runnable, list[tuple[str, str]]]:
+        watched = [] if self.trial.feeds else self._search.coverage.exposed
         try:
-            model = self.before.open([a for a, _ in chunk])
+            model = self.before.open([*(a for a, _ in chunk), *watched])
         except CannotRun:
             self.before.open(())  # if this fails too, that is the reason to give
-            fine = self.before.exposable([a for a, _ in chunk])
+            fine = self.before.exposable([*(a for a, _ in chunk), *watched])
             chunk = [p for p in chunk if p[0] in fine]
-            model = self.before.open([a for a, _ in chunk])
+            model = self.before.open([*(a for a, _ in chunk), *(n for n in watched if n in fine)])
         self.runner = self.runner or model.name
         return model, chunk
 
@@ -218,48 +248,36 @@ class Comparison:
         self.after.open()
 
     def _find_feeds(self, model: Runnable, exposed: list[str]) -> None:
-        given = self.given is not None
-        self.trial = try_feeds(model, self._offered(), given=given)
+        self.trial, model = self._search.run(model, exposed)
+        self.runner = model.name
         self.before.only = "ort" if model.name.startswith("onnxruntime") else "reference"
-        if not self.trial.feeds and self.before.only == "ort" and not given:
-            self._try_reference(exposed)
         if not self.trial.feeds:
             self._choose_runtime()  # what cannot be compared must load all the same
             raise CannotRun(f"the original runs on none of the inputs tried: {self.trial.reason}")
-        self._mark_random()
+        chance.mark(self)
 
-    def _try_reference(self, exposed: list[str]) -> None:
-        """A kernel may refuse at run time what onnx's own evaluator can do."""
-        try:
-            model = self.before.open(exposed, "reference")
-        except CannotRun:
-            return
-        found = try_feeds(model, self._offered(), given=False)
-        if found.feeds:
-            self.trial, self.before.only, self.runner = found, "reference", model.name
-
-    def _offered(self) -> Iterable[dict[str, Any]]:
-        if self.given is None:
-            both = signature.common_inputs(self.before.outline, self.after.outline, self.names)
-            return make_feeds(both, seed=self.seed)
-        return (dict(feed) for feed in (self.given() if callable(self.given) else self.given))
-
-    def _mark_random(self) -> None:
-        random = pairing.random_nodes(self.before.outline)
-        loose = [n for n in random if outline.attribute(n, "seed") is None]
-        # A seed left out is taken from the node's place in the graph: any rewrite changes it.
-        self.excused = pairing.downstream(self.before.outline, loose)
-        if len(loose) < len(random):
-            self.excused |= doubt.unstable(self, pairing.downstream(self.before.outline, random))
+    @property
+    def unsure(self) -> set[str]:
+        """Tensors that are no evidence: chance reaches them, and they were not seen to be the same twice."""
+        compared = {o.name for o in self.before.outline.graph.output} | {a for a, _ in self.touched}
+        return self.excused | (self.chance - compared)
 
     def _held(self) -> Verification:
-        notes = list(self.notes)
+        notes = [
+            *self.notes,
+            *(
+                f"'{n}' moves by {x:.1g} of its range under a rounding of the inputs"
+                for n, x in self.moved.items()
+            ),
+        ]
         if self.excused:
             outputs = [o.name for o in self.before.outline.graph.output if o.name in self.excused]
             listed = ", ".join(outputs or sorted(self.excused))
             notes.insert(0, f"not comparable, the original differs from itself: {listed}")
         if not self.compared:
             return self._record("not-run", "; ".join(notes) or "the model has no output to compare")
+        if self.given is None:
+            notes += self._search.coverage.missing
         return self._record("held", "; ".join(notes))
 
     def _differs(self, failed: list[tuple[int, TensorDifference]]) -> Verification:

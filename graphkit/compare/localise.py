@@ -9,7 +9,6 @@ from graphkit.compare import memory, pairing, signature
 from graphkit.compare.pair import renamed_feed
 from graphkit.report.records import TensorDifference
 from graphkit.run.reference import CannotRun
-from graphkit.run.shapes import required_inputs
 
 if TYPE_CHECKING:
     from graphkit.compare.equivalence import Comparison
@@ -20,7 +19,7 @@ Values = dict[str, Any]
 def first(comparison: Comparison, number: int) -> TensorDifference | None:
     """Compare all tensors that both models have, on the feed numbered so; None when all of them agree."""
     before, after = comparison.before.outline, comparison.after.outline
-    wanted = [p for p in pairing.pairs(before, after) if p[0] not in comparison.excused]
+    wanted = [p for p in pairing.pairs(before, after) if p[0] not in comparison.unsure]
     touched = {b: a for a, b in comparison.touched}
     wanted = [(touched.get(b, a), b) for a, b in wanted]
     both = signature.common_inputs(before, after, comparison.names)
@@ -54,7 +53,7 @@ def values(comparison: Comparison, pairs: Sequence[tuple[str, str]], number: int
     """Both models' values of these tensors on one feed; those that cannot be exposed are left out."""
     feed = comparison.trial.feeds[number]
     before = _run(comparison, [a for a, _ in pairs], feed, after=False)
-    wanted = {i.name for i in required_inputs(comparison.after.outline)}
+    wanted = comparison.fed
     return before, _run(
         comparison, [b for _, b in pairs], renamed_feed(feed, comparison.names, wanted), after=True
     )

@@ -31,10 +31,10 @@ class Tolerance:
 
 EXACT = Tolerance(0.0, 0.0)
 TOLERANCES: Mapping[str, Tolerance] = {
-    "float64": Tolerance(1e-9, 1e-9, 0.03),
-    "complex128": Tolerance(1e-9, 1e-9, 0.03),
-    "float32": Tolerance(1e-4, 1e-4, 0.03),
-    "complex64": Tolerance(1e-4, 1e-4, 0.03),
+    "float64": Tolerance(1e-9, 1e-9, 0.003),
+    "complex128": Tolerance(1e-9, 1e-9, 0.003),
+    "float32": Tolerance(1e-4, 1e-4, 0.005),
+    "complex64": Tolerance(1e-4, 1e-4, 0.005),
     "float16": Tolerance(5e-3, 2e-3, 0.5, 2e-4),
     "bfloat16": Tolerance(4e-2, 6e-3, 1.0, 1.2e-3),
     "float8_e4m3fn": Tolerance(0.15, 8e-3, 1.0, 3.6e-2),

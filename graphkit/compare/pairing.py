@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
 
+from numpy.typing import NDArray
 from onnx import ModelProto, NodeProto, TensorProto
 
 from graphkit.run import outline
@@ -50,12 +52,26 @@ def _records(model: ModelProto) -> Iterator[str]:
 
 
 def random_nodes(model: ModelProto) -> list[NodeProto]:
-    """Nodes whose result is drawn anew on each run."""
-    return [n for n in outline.nodes(model) if n.op_type in RANDOM and (n.op_type != "Dropout" or _trains(n))]
+    """Nodes whose result may be drawn anew on each run."""
+    known = outline.constants(model)
+    found = [n for n in outline.nodes(model) if n.op_type in RANDOM]
+    return [n for n in found if n.op_type != "Dropout" or _trains(n, known)]
 
 
-def _trains(node: NodeProto) -> bool:
-    return len(node.input) > 2 and bool(node.input[2])
+def _trains(node: NodeProto, known: Mapping[str, NDArray[Any]]) -> bool:
+    if len(node.input) < 3 or not node.input[2]:
+        return False
+    mode = known.get(node.input[2])
+    return mode is None or bool(mode.any())
+
+
+def depending(model: ModelProto, sources: set[str]) -> set[str]:
+    """Main-graph tensors that depend on any of these, and those themselves."""
+    found = set(sources)
+    for node in model.graph.node:
+        if found.intersection(reads(node)):
+            found.update(name for name in node.output if name)
+    return found
 
 
 def downstream(model: ModelProto, sources: Sequence[NodeProto]) -> set[str]:
@@ -73,12 +89,13 @@ def downstream(model: ModelProto, sources: Sequence[NodeProto]) -> set[str]:
 
     tainted: set[str] = set()
     for node in model.graph.node:
-        if holds(node) or tainted.intersection(_reads(node)):
+        if holds(node) or tainted.intersection(reads(node)):
             tainted.update(name for name in node.output if name)
     return tainted
 
 
-def _reads(node: NodeProto) -> Iterator[str]:
+def reads(node: NodeProto) -> Iterator[str]:
+    """Names that the node takes, those in its subgraphs included."""
     yield from node.input
     stack = list(outline.subgraphs(node))
     while stack:
@@ -86,6 +103,9 @@ def _reads(node: NodeProto) -> Iterator[str]:
         for inner in graph.node:
             yield from inner.input
             stack.extend(outline.subgraphs(inner))
+
+
+MOVES_8BIT = ("Reshape", "Transpose", "Identity", "Flatten", "MaxPool", "Concat", "Slice")
 
 
 def quantised(model: ModelProto) -> set[str]:
@@ -97,7 +117,7 @@ def quantised(model: ModelProto) -> set[str]:
             "DynamicQuantizeLinear",
             "Cast",
         ) or node.op_type.startswith("QLinear")
-        moves = node.op_type in ("Reshape", "Transpose", "Identity", "Flatten", "MaxPool", "Concat", "Slice")
+        moves = node.op_type in MOVES_8BIT
         if rounds or (moves and found.intersection(node.input)):
             found.update(node.output)
     return found

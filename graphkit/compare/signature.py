@@ -85,7 +85,11 @@ def common_inputs(before: ModelProto, after: ModelProto, names: Mapping[str, str
     for info in both.graph.input:
         other = fixed.get(names.get(info.name, info.name))
         mine, theirs = tensor_type(info.type), tensor_type(other) if other is not None else None
-        if mine is None or theirs is None or len(mine.shape.dim) != len(theirs.shape.dim):
+        if mine is None or theirs is None:
+            continue
+        if not mine.HasField("shape") and theirs.HasField("shape"):
+            mine.shape.CopyFrom(theirs.shape)
+        if len(mine.shape.dim) != len(theirs.shape.dim):
             continue
         for p, q in zip(mine.shape.dim, theirs.shape.dim, strict=True):
             if q.HasField("dim_value") and q.dim_value >= 0:

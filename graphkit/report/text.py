@@ -3,26 +3,32 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 
-from graphkit.report.records import PassReport, RewriteReport, TensorDifference, Verification
+from graphkit.report.records import PassReport, Refusal, RewriteReport, TensorDifference, Verification
 
 __all__ = ["render"]
 
 _REFUSALS = 5
 _TYPES = 6
+_SHAPES = 2
+_LONG = 80
 
 
 def render(report: RewriteReport, *, verbose: bool = False) -> str:
-    """The report as text, without colours; ``verbose`` lists every refusal."""
+    """The report as text, without colours; ``verbose`` lists every refusal and every type of node.
+
+    Why nothing was written is left to the error that says so: such a report ends with its passes.
+    """
     lines = [*_table(report.passes), *_details(report.passes, verbose)]
+    if not report.written and report.output is not None:
+        return "\n".join(lines)
     if lines:
         lines.append("")
     lines.append(_verification(report.verification))
     if report.written:
-        lines.append(f"wrote {report.output}")
-    elif report.output is not None:
-        lines.append("nothing was written")
+        unproven = ", unproven" if report.verification.status == "not-run" else ""
+        lines.append(f"wrote {report.output}{unproven}")
     return "\n".join(lines)
 
 
@@ -51,44 +57,70 @@ def _row(report: PassReport) -> tuple[str, ...]:
 
 def _details(passes: tuple[PassReport, ...], verbose: bool) -> Iterator[str]:
     for report in passes:
-        changes = _changes(report.nodes_before, report.nodes_after)
-        shown = report.refusals if verbose else report.refusals[:_REFUSALS]
-        if not (changes or shown or report.notes):
+        changes = _changes(report.nodes_before, report.nodes_after, verbose)
+        if not (changes or report.refusals or report.notes):
             continue
         yield ""
         yield f"{report.spec}: {changes}" if changes else f"{report.spec}:"
-        yield from (f"  refused {refusal}" for refusal in shown)
-        left = len(report.refusals) - len(shown)
-        if left:
-            yield f"  and {left} more refusals; -v or the JSON report lists them all"
+        yield from (f"  {line}" for line in _refusals(report.refusals, verbose))
         yield from (f"  note: {note}" for note in report.notes)
 
 
-def _changes(before: Mapping[str, int], after: Mapping[str, int]) -> str:
+def _refusals(refusals: Sequence[Refusal], verbose: bool) -> Iterator[str]:
+    """One line for each operator and reason, such as ``refused 57 Mul: opset 17 has no Swish``."""
+    if verbose:
+        yield from (f"refused {refusal}" for refusal in refusals)
+        return
+    groups: dict[tuple[str, str], list[Refusal]] = {}
+    for refusal in refusals:
+        groups.setdefault((refusal.op, refusal.reason), []).append(refusal)
+    for (op, reason), group in list(groups.items())[:_REFUSALS]:
+        yield f"refused {group[0]}" if len(group) == 1 else f"refused {len(group)} {op or 'places'}: {reason}"
+    left = sum(len(g) for g in list(groups.values())[_REFUSALS:])
+    if left:
+        yield f"and {_count(left, 'more refusal')}; -v or the JSON report lists them all"
+
+
+def _count(count: int, what: str) -> str:
+    return f"{count} {what}{'' if count == 1 else 's'}"
+
+
+def _changes(before: Mapping[str, int], after: Mapping[str, int], verbose: bool) -> str:
     """``-57 Swish, +57 Mul, +57 Sigmoid``."""
     change = Counter(after)
     change.subtract(before)
     found = sorted(((n, op) for op, n in change.items() if n), key=lambda c: (c[0] > 0, -abs(c[0]), c[1]))
-    text = ", ".join(f"{n:+d} {op}" for n, op in found[:_TYPES])
-    return text + (f" and {len(found) - _TYPES} more types" if len(found) > _TYPES else "")
+    shown = len(found) if verbose else _TYPES
+    text = ", ".join(f"{n:+d} {op}" for n, op in found[:shown])
+    left = len(found) - shown
+    return text + (f" and {_count(left, 'more type')}" if left > 0 else "")
 
 
 def _verification(v: Verification) -> str:
     """One line: what was run and how far apart the two models are, or why that is not known."""
     if v.status == "held":
-        runs = f"{len(v.runs)} run{'s' if len(v.runs) != 1 else ''}"
-        line = f"numbers held: {v.compared} tensors compared in {runs}"
+        line = f"numbers held: {_count(v.compared, 'tensor')} compared in {_runs(v)}"
         line += f" by {v.runner}" if v.runner else ""
         return line + (f"; largest error {_error(v.worst)}" if v.worst is not None else "") + _because(v)
     if v.status == "differs":
-        return f"numbers differ{f' after {v.culprit}' if v.culprit else ''}" + (
-            f": {difference(v.first)}" if v.first is not None else _because(v)
-        )
+        return f"numbers differ{f' after {v.culprit}' if v.culprit else ''}: {differences(v)}"
     if v.status == "not-run":
-        return f"numbers not verified: {v.reason}"
+        return f"NOT VERIFIED: {v.reason}"
     if v.status == "not-asked":
-        return "numbers not verified: --no-verify" + (f" ({v.reason})" if v.reason else "")
+        return "numbers not verified: --no-verify" + _because(v)
     return "nothing changed: the output is the input, byte for byte"
+
+
+def _runs(v: Verification) -> str:
+    """``2 runs (images 1x3x640x640; images 1x3x320x320)``: the shapes of the inputs, a few of them."""
+    shapes = list(dict.fromkeys(", ".join(f"{n} {_shape(s)}" for n, s in run.items()) for run in v.runs))
+    shown = [s if len(s) <= _LONG else f"{s[:_LONG]}…" for s in shapes[:_SHAPES] if s]
+    more = ["…"] if len(shapes) > _SHAPES else []
+    return _count(len(v.runs), "run") + (f" ({'; '.join([*shown, *more])})" if shown else "")
+
+
+def _shape(dims: Sequence[int]) -> str:
+    return "x".join(map(str, dims)) or "scalar"
 
 
 def _because(v: Verification) -> str:
@@ -99,9 +131,17 @@ def _error(found: TensorDifference) -> str:
     return f"{found.relative:.1e} of its range in '{found.tensor}'" if found.relative else "0"
 
 
-def difference(found: TensorDifference) -> str:
-    """How one tensor differs, in a few words."""
-    if found.reason:
-        return f"tensor '{found.tensor}' {found.reason}"
-    off = f"is off by {found.relative:.2g} of its range (tolerance {found.tolerance:.1g})"
-    return f"tensor '{found.tensor}' {off}"
+def differences(v: Verification) -> str:
+    """Where two models part: the first tensor in which they differ, and the one where they do most."""
+    first, worst = v.first or v.worst, v.worst
+    if first is None:
+        return v.reason
+    text = f"first differs at {_where(first)}"
+    if worst is not None and worst.tensor != first.tensor:
+        text += f", worst at {_where(worst)}"
+    return text
+
+
+def _where(found: TensorDifference) -> str:
+    off = found.reason or f"off by {found.relative:.2g} of its range, tolerance {found.tolerance:.1g}"
+    return f"'{found.tensor}' ({off})"

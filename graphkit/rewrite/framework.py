@@ -66,7 +66,10 @@ class Pass(ABC):
     def __init_subclass__(cls, **kwargs: Any) -> None:
         super().__init_subclass__(**kwargs)
         page = cls.__dict__.get("__doc__")
-        dataclass(frozen=True, kw_only=True)(cls)
+        try:
+            dataclass(frozen=True, kw_only=True)(cls)
+        except (TypeError, ValueError) as error:
+            raise type(error)(f"class {cls.__name__}: {error}") from error
         cls.__doc__ = page or ""  # dataclass would write a signature where there is no page
 
     @abstractmethod
@@ -126,7 +129,8 @@ class Pass(ABC):
                 raise BadOption(cls._unknown(key))
         missing = [opt.key_of(f) for f in fields if f.name not in values and opt.default_of(f) is opt.MISSING]
         if missing:
-            raise BadOption(f"pass '{cls.name}' needs {missing[0]}=…; see `graphkit explain {cls.name}`")
+            spec = cls.origin or cls.name
+            raise BadOption(f"pass '{cls.name}' needs {missing[0]}=…; see `graphkit explain {spec}`")
         if others is not None:
             values[others.name] = left
         return cls(**values)

@@ -48,6 +48,8 @@ def option(*, default: Any = MISSING, help: str, metavar: str | None = None) -> 
     Without ``default`` the option is required. Types: bool, int, float, str, :class:`Size`, a Literal, an
     Enum, ``tuple[T, ...]`` of those (written ``a+b``), and any of them ``| None`` (written ``none``).
     """
+    if type(default).__hash__ is None:  # of a list, a dict or a set
+        raise TypeError(f"an option's default must not be a {type(default).__name__}: use a tuple or None")
     return dataclasses.field(default=default, metadata={"help": help, "metavar": metavar})
 
 
@@ -126,12 +128,16 @@ def parse(raw: str | None, kind: Any, where: str) -> Any:
 
 def _scalar(text: str, kind: Any, where: str) -> Any:
     try:
-        return _reader(kind)(text)
+        return _reader(kind, where)(text)
     except (ValueError, KeyError):
-        raise BadOption(f"{where} must be {describe(kind)}, not '{text}'") from None
+        raise BadOption(f"{where} must be {_wanted(kind)}, not '{text}'") from None
 
 
-def _reader(kind: Any) -> Callable[[str], Any]:
+def _wanted(kind: Any) -> str:
+    return "a size such as 512k or 1M" if kind is Size else describe(kind)
+
+
+def _reader(kind: Any, where: str) -> Callable[[str], Any]:
     if kind is bool:
         return _bool
     if kind is Size:
@@ -143,7 +149,8 @@ def _reader(kind: Any) -> Callable[[str], Any]:
     if isinstance(kind, type) and issubclass(kind, enum.Enum):
         return {str(v.value): v for v in kind}.__getitem__
     raise BadPass(
-        f"options of type {kind} cannot be spelled; use bool, int, float, str, Size, Literal, Enum or a tuple"
+        f"{where} is of type {getattr(kind, '__name__', kind)}, which cannot be spelled; "
+        "use bool, int, float, str, Size, Literal, Enum or a tuple of one of them"
     )
 
 
@@ -206,7 +213,7 @@ def coerce(value: Any, kind: Any, where: str) -> Any:
 
 
 def _wrong(value: object, kind: Any, where: str) -> Any:
-    raise BadOption(f"{where} must be {describe(kind)}, not {type(value).__name__} '{value}'")
+    raise BadOption(f"{where} must be {_wanted(kind)}, not {type(value).__name__} '{value}'")
 
 
 # -- values to text

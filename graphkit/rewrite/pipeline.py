@@ -5,11 +5,12 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any, Literal, Protocol
 
-from graphkit.errors import BadInput, GraphkitError, PassFailed, RewriteRefused
+from graphkit.errors import BadInput, BadOption, GraphkitError, PassFailed, RewriteRefused
 from graphkit.report.records import PassReport, RewriteReport, Verification
-from graphkit.report.text import difference
+from graphkit.report.text import differences
+from graphkit.rewrite.bisect import Bisection
 from graphkit.rewrite.framework import Pass
 from graphkit.rewrite.registry import build
 
@@ -27,6 +28,7 @@ if TYPE_CHECKING:
 __all__ = ["apply", "rewrite"]
 
 Parts = list[bytes | memoryview]
+Need = Literal["none", "try", "proof"]
 
 
 class Progress(Protocol):
@@ -43,6 +45,7 @@ def rewrite(
     recipe: str | Path | None = None,
     verify: bool = True,
     verify_memory: int = 4 << 30,
+    require_proof: bool = False,
     seed: int = 0,
     feeds: Feeds | None = None,
     progress: Progress | None = None,
@@ -51,16 +54,46 @@ def rewrite(
 
     ``source`` is a path, a ModelProto or a Model, and is not changed; the passes of ``recipe`` run before
     ``passes``. ``verify_memory`` is the most bytes that verification may take, ``seed`` that of its inputs
-    unless ``feeds`` gives them. Without passes, or when none changed anything, the output is the input byte
-    for byte.
+    unless ``feeds`` gives them. With ``require_proof``, a result that cannot be verified is refused too.
+    Without passes, or when none changed anything, the output is the input byte for byte.
 
     Raises BadInput, BadOutput, UnknownPass, BadOption, BadPass or BadRecipe for what cannot be done,
-    PassFailed when a pass crashes or leaves an invalid model, RewriteRefused when the numbers differ:
-    nothing is written then. The last two have the report so far as ``report``.
+    PassFailed when a pass crashes or leaves an invalid model, RewriteRefused when the numbers differ (or,
+    with ``require_proof``, are not known): nothing is written then. The last two have the report so far as
+    ``report``.
     """
+    return prepare(
+        source,
+        passes,
+        output,
+        recipe=recipe,
+        verify=verify,
+        verify_memory=verify_memory,
+        require_proof=require_proof,
+        seed=seed,
+        feeds=feeds,
+        progress=progress,
+    ).run()
+
+
+def prepare(
+    source: Source,
+    passes: Sequence[str | Pass] = (),
+    output: str | Path | None = None,
+    *,
+    recipe: str | Path | None = None,
+    verify: bool = True,
+    verify_memory: int = 4 << 30,
+    require_proof: bool = False,
+    seed: int = 0,
+    feeds: Feeds | None = None,
+    progress: Progress | None = None,
+) -> Job:
+    """What :func:`rewrite` would run, with its model read and its passes built; nothing has run yet."""
     from graphkit.model import dataflow
     from graphkit.model.file import check_out
 
+    _check_options(verify, require_proof, seed)
     target = None if output is None else Path(output)
     if target is not None:
         check_out(target)
@@ -69,8 +102,8 @@ def rewrite(
     wrong = dataflow.defect(model)
     if wrong is not None:
         raise BadInput(f"{model.where}: {wrong}")
-    job = _Job(model.file, model, chosen, target, verify, verify_memory, seed, feeds, progress or _silent)
-    return job.run()
+    needed: Need = ("proof" if require_proof else "try") if verify else "none"
+    return Job(model.file, model, chosen, target, needed, verify_memory, seed, feeds, progress or _silent)
 
 
 def apply(model: onnx.ModelProto, *passes: str | Pass) -> onnx.ModelProto:
@@ -81,15 +114,33 @@ def apply(model: onnx.ModelProto, *passes: str | Pass) -> onnx.ModelProto:
     """
     from graphkit.model.model import Model
 
+    if not hasattr(model, "SerializeToString"):
+        raise TypeError(
+            f"apply takes a ModelProto in memory, not {_a(model)}; onnx.load a file, or use graphkit.rewrite"
+        )
     twin = Model.from_proto(model)
     for step in _chosen(passes, None):
         step.run(twin)
     return twin.to_proto()
 
 
+def _check_options(verify: bool, require_proof: bool, seed: int) -> None:
+    if require_proof and not verify:
+        raise BadOption("a proof is required, and verification is off; leave out one of the two")
+    if seed < 0:
+        raise BadOption(f"the seed must be 0 or more, not {seed}")
+
+
+def _a(value: object) -> str:
+    name = type(value).__name__
+    return f"{'an' if name[0].lower() in 'aeiou' else 'a'} {name}"
+
+
 def _chosen(passes: Iterable[str | Pass], recipe: str | Path | None) -> list[Pass]:
     from graphkit.rewrite.recipe import load_recipe
 
+    if isinstance(passes, str | Pass):
+        raise TypeError(f'passes must be a list of passes, such as ["{passes}"], not {_a(passes)}')
     first = [] if recipe is None else load_recipe(recipe)
     return [*first, *(build(p) if isinstance(p, str) else p for p in passes)]
 
@@ -114,14 +165,14 @@ def _silent(stage: str, done: int, total: int) -> None:
 
 
 @dataclass
-class _Job:
+class Job:
     """One rewrite, from a loaded model to a report."""
 
     file: ModelFile
     model: Model
     passes: list[Pass]
     output: Path | None
-    verify: bool
+    need: Need
     memory: int
     seed: int
     feeds: Feeds | None
@@ -138,7 +189,8 @@ class _Job:
             try:
                 reports.append(step.run(self.model))
             except PassFailed as error:
-                raise self._refused(error, reports, Verification("not-run", reason=str(error))) from error
+                self._refused(error, reports, Verification("not-run", reason=str(error)))
+                raise
         parts = self._export(reports)
         unchanged = _same_bytes(parts, self.file.data)
         if unchanged:
@@ -157,7 +209,8 @@ class _Job:
         from graphkit.model.file import save
 
         assert self.output is not None
-        save(parts, self.output, self.file, self.model.locations(), unchanged=unchanged)
+        spared = self.model.data_files()
+        save(parts, self.output, self.file, self.model.locations(), spared=spared, unchanged=unchanged)
 
     def _report(self, reports: Sequence[PassReport], proof: Verification, *, written: bool) -> RewriteReport:
         output = None if self.output is None else str(self.output)
@@ -178,7 +231,9 @@ class _Job:
         except (
             Exception
         ) as error:  # of GraphSurgeon, protobuf or our own encoder: a pass left what has no encoding
-            culprit = self._culprit(lambda model: _crashes(model.export))
+            if not self.passes:  # nobody to blame: the model itself has no encoding
+                raise BadInput(f"{self.model.where}: cannot be written: {_said(error)}") from error
+            culprit = self._bisection.culprit(lambda model: _crashes(model.export))
             failed = PassFailed(f"pass '{culprit}' left a graph that cannot be written: {_said(error)}")
             raise self._refused(
                 failed, reports, Verification("not-run", str(failed), culprit=culprit)
@@ -186,25 +241,34 @@ class _Job:
 
     def _check(self, reports: list[PassReport]) -> list[PassReport]:
         """onnx.checker on the result; when the original fails it too, a note says so, and blames no pass."""
-        from graphkit.rewrite.validity import invalid
+        from graphkit.rewrite.validity import Operator, invalid, unknown
 
         wrong = invalid(self.model)
-        if wrong is None:
+        if wrong is None or not self.passes:
             return reports
-        already = invalid(self._fresh())
-        if already is not None:
+        original = self._bisection.fresh()
+        already, odd = invalid(original), frozenset[Operator]()
+        if already is not None:  # the result is checked apart from what ONNX does not know of the original
+            odd = unknown(original)
+            wrong = invalid(self.model, odd) if invalid(original, odd) is None else None
+        if already is not None and wrong is None:
             note = f"onnx.checker refuses the original too: {already}"
             return [*reports[:-1], replace(reports[-1], notes=(*reports[-1].notes, note))]
-        culprit = self._culprit(lambda model: invalid(model) is not None)
+        culprit = self._bisection.culprit(lambda model: invalid(model, odd) is not None)
         failed = PassFailed(f"pass '{culprit}' left a model that onnx.checker refuses: {wrong}")
         raise self._refused(failed, reports, Verification("not-run", str(failed), culprit=culprit))
 
     # -- does it compute the same?
 
     def _prove(self, parts: Parts, before: Snapshot, reports: list[PassReport]) -> Verification:
-        if not self.verify:
+        if self.need == "none":
             return Verification("not-asked")
         found = self._compare(parts, before, self.model)
+        if found.status == "not-run" and self.need == "proof":
+            refused = RewriteRefused(
+                f"not verified, and a proof is required: {found.reason}; nothing was written"
+            )
+            raise self._refused(refused, reports, found)
         if found.status != "differs":
             return found
         found = self._blamed(found)
@@ -226,62 +290,23 @@ class _Job:
 
     def _blamed(self, found: Verification) -> Verification:
         """Find the pass after which the numbers differ first, and what differs there."""
-        if len(self.passes) == 1:
-            return replace(found, culprit=str(self.passes[0]))
-        seen: dict[int, Verification] = {len(self.passes): found}
 
-        def differs(count: int) -> bool:
-            if count not in seen:
-                self.progress(f"bisecting: the first {count} passes", 0, 0)
-                seen[count] = self._after(count)
-            return seen[count].status == "differs"
+        def tell(count: int) -> None:
+            self.progress(f"bisecting: the first {count} passes", 0, 0)
 
-        count = _first(len(self.passes), differs)
-        return replace(seen[count], culprit=str(self.passes[count - 1]))
+        if not self.passes:
+            return found
+        culprit, found = self._bisection.differing(found, self._compare, tell)
+        return replace(found, culprit=culprit)
 
-    def _after(self, count: int) -> Verification:
-        """Whether the numbers hold after the first ``count`` passes."""
-        from graphkit.rewrite.touched import Snapshot
-
-        model = self._fresh()
-        before = Snapshot(model)
-        for step in self.passes[:count]:
-            step.run(model)
-        return self._compare(model.export(), before, model)
-
-    def _culprit(self, broken: Callable[[Model], bool]) -> str:
-        """The spec of the first pass after which the model is ``broken``."""
-
-        def broken_after(count: int) -> bool:
-            model = self._fresh()
-            for step in self.passes[:count]:
-                step.run(model)
-            return broken(model)
-
-        return str(self.passes[_first(len(self.passes), broken_after) - 1])
-
-    def _fresh(self) -> Model:
-        from graphkit.model.model import Model
-
-        return Model.from_file(self.file)
-
-
-def _first(count: int, holds: Callable[[int], bool]) -> int:
-    """The least n in 1..count for which ``holds``, which does for ``count``, by bisection."""
-    low, high = 0, count
-    while high - low > 1:
-        middle = (low + high) // 2
-        if holds(middle):
-            high = middle
-        else:
-            low = middle
-    return high
+    @property
+    def _bisection(self) -> Bisection:
+        return Bisection(self.file, self.passes)
 
 
 def _refusal(found: Verification) -> str:
-    tensor = found.first or found.worst
-    where = found.reason if tensor is None else difference(tensor)
-    return f"pass '{found.culprit}' changed what the model computes: {where}; nothing was written"
+    who = "graphkit itself" if found.culprit is None else f"pass '{found.culprit}'"
+    return f"{who} changed what the model computes: {differences(found)}; nothing was written"
 
 
 def _said(error: BaseException) -> str:

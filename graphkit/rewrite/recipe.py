@@ -19,7 +19,7 @@ from typing import Any
 from graphkit.errors import BadRecipe, GraphkitError
 from graphkit.rewrite.framework import Pass
 from graphkit.rewrite.registry import build, pass_class
-from graphkit.rewrite.script import is_script
+from graphkit.rewrite.script import is_script, load_script
 
 __all__ = ["load_recipe"]
 
@@ -63,6 +63,8 @@ def _passes(tree: dict[str, Any], file: Path) -> list[Pass]:
         raise BadRecipe(f"{file}: has {both}")
     if "passes" in tree:
         specs = tree["passes"]
+        if isinstance(specs, list) and specs and all(isinstance(s, dict) for s in specs):
+            raise BadRecipe(f"{file}: write [[pass]], not [[passes]]")
         if not isinstance(specs, list) or not all(isinstance(s, str) for s in specs):
             raise BadRecipe(f'{file}: `passes` must be a list of texts, such as passes = ["silu"]')
         return [build(_anchored(spec, file.parent)) for spec in specs]
@@ -75,6 +77,15 @@ def _passes(tree: dict[str, Any], file: Path) -> list[Pass]:
 def _from_table(table: Any, number: int, file: Path) -> Pass:
     if not isinstance(table, dict) or not isinstance(table.get("name"), str):
         raise BadRecipe(f'{file}: [[pass]] number {number} needs a name, such as name = "silu"')
+    spec = table["name"]
+    arguments = load_script(_anchored(spec, file.parent))[1] if is_script(spec) else spec.partition(":")[2]
+    if arguments:
+        key, equals, value = arguments.partition(",")[0].partition("=")
+        example = f'{key} = "{value}"' if equals else f"{key} = true"
+        raise BadRecipe(
+            f"{file}: [[pass]] number {number} has options in its name; put options on lines of their own, "
+            f"such as {example}"
+        )
     values = {k: v for k, v in table.items() if k != "name"}
     return pass_class(_anchored(table["name"], file.parent)).from_values(values)
 

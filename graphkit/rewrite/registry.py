@@ -6,8 +6,7 @@ import importlib
 import importlib.util
 import pkgutil
 from collections.abc import Iterator
-from dataclasses import dataclass
-from difflib import get_close_matches
+from dataclasses import dataclass, replace
 from functools import cache
 from importlib.metadata import EntryPoint, entry_points
 from types import ModuleType
@@ -16,6 +15,7 @@ from graphkit.errors import BadPass, GraphkitError, UnknownPass
 from graphkit.rewrite.failure import describe_failure
 from graphkit.rewrite.framework import Pass, is_concrete
 from graphkit.rewrite.script import is_script, load_script
+from graphkit.rewrite.suggest import did_you_mean
 
 __all__ = ["GROUP", "Installed", "build", "installed", "passes", "pass_class"]
 
@@ -24,15 +24,21 @@ GROUP = "graphkit.passes"
 
 @dataclass(frozen=True)
 class Installed:
-    """Where an installed pass is: its name, its module, and the distribution that brought it."""
+    """Where an installed pass is: its name, its module, and the distribution that brought it.
+
+    ``problem`` is why it cannot be used, when that is known without importing it.
+    """
 
     name: str
     module: str
     package: str
     attribute: str | None = None
+    problem: str = ""
 
     def load(self) -> type[Pass]:
         """Import the pass; BadPass when its module does not import or does not hold that one pass."""
+        if self.problem:
+            raise BadPass(self.problem)
         module = _import(self.module, self.package)
         if self.attribute is not None:
             found = [getattr(module, self.attribute, None)]
@@ -53,17 +59,23 @@ class Installed:
 
 @cache
 def installed() -> dict[str, Installed]:
-    """Every installed pass by name, found without importing any; BadPass when two share a name."""
+    """Every installed pass by name, found without importing any; two of one name are one with a problem."""
     found: dict[str, Installed] = {}
     for entry in sorted(entry_points(group=GROUP), key=lambda e: (e.name, e.value)):
         for one in _of_entry(entry):
             other = found.setdefault(one.name, one)
-            if (other.module, other.attribute) != (one.module, one.attribute):
-                raise BadPass(
-                    f"two installed passes are named '{one.name}': {other.module} of {other.package} and "
-                    f"{one.module} of {one.package}; uninstall one of the packages"
-                )
+            if (other.module, other.attribute) != (one.module, one.attribute) and not other.problem:
+                found[one.name] = _clash(other, one)
     return dict(sorted(found.items()))
+
+
+def _clash(one: Installed, other: Installed) -> Installed:
+    problem = (
+        f"two installed passes are named '{one.name}': {one.module} of {one.package} and "
+        f"{other.module} of {other.package}; uninstall one of the packages"
+    )
+    both = one.package if one.package == other.package else f"{one.package}, {other.package}"
+    return replace(one, package=both, problem=problem)
 
 
 def passes() -> dict[str, type[Pass]]:
@@ -77,10 +89,16 @@ def pass_class(name: str) -> type[Pass]:
         return load_script(name)[0]
     found = installed().get(name)
     if found is None:
-        close = get_close_matches(name, installed(), 3, 0.5)
-        hint = f"did you mean {' or '.join(close)}?" if close else "`graphkit passes` lists those installed"
-        raise UnknownPass(f"there is no pass '{name}'; {hint}")
+        raise UnknownPass(f"there is no pass '{name}'; {_hint(name)}")
     return found.load()
+
+
+def _hint(name: str) -> str:
+    if "," in name and name.partition(",")[0] in installed():
+        return "give each pass its own --pass"
+    if name.startswith((".", "/", "~")) or "/" in name:
+        return f"a pass in a file is written {name.partition(',')[0].removesuffix('.py')}.py:NAME"
+    return did_you_mean(name, installed()) or "`graphkit passes` lists those installed"
 
 
 def build(spec: str) -> Pass:
@@ -93,7 +111,15 @@ def build(spec: str) -> Pass:
 
 
 def _of_entry(entry: EntryPoint) -> Iterator[Installed]:
+    """The passes that an entry point stands for; one with a problem when it cannot be followed."""
     package = entry.dist.name if entry.dist is not None else entry.module
+    try:
+        yield from _followed(entry, package)
+    except BadPass as error:
+        yield Installed(entry.name, entry.module, package, problem=str(error))
+
+
+def _followed(entry: EntryPoint, package: str) -> Iterator[Installed]:
     if entry.attr:
         cls = _import(entry.module, package)
         named = getattr(getattr(cls, entry.attr, None), "name", entry.name)
@@ -124,6 +150,14 @@ def _import(module: str, package: str) -> ModuleType:
     except GraphkitError:
         raise
     except (Exception, SystemExit) as error:
-        raise BadPass(
-            f"pass module {module} of {package} does not import: {describe_failure(error, None)}"
-        ) from error
+        said = describe_failure(error, _origin(module))
+        raise BadPass(f"pass module {module} of {package} does not import: {said}") from error
+
+
+def _origin(module: str) -> str | None:
+    """The file of a module that did not import."""
+    try:
+        spec = importlib.util.find_spec(module)
+    except (ImportError, ValueError):
+        return None
+    return None if spec is None else spec.origin

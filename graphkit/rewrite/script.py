@@ -12,17 +12,18 @@ from pathlib import Path
 from types import ModuleType
 from typing import TYPE_CHECKING, Any, ClassVar, get_type_hints
 
-from graphkit.errors import BadPass, GraphkitError
+from graphkit.errors import BadPass, GraphkitError, PassFailed
 from graphkit.rewrite.failure import describe_failure
 from graphkit.rewrite.framework import Pass, Tally, is_concrete
 from graphkit.rewrite.options import MISSING, option, rest
+from graphkit.rewrite.suggest import did_you_mean
 
 if TYPE_CHECKING:
     from graphkit.model.graph import Graph
 
-__all__ = ["FunctionPass", "function_pass", "is_script", "load_script"]
+__all__ = ["FunctionPass", "function_pass", "is_script", "load_script", "script_of"]
 
-_SPEC = re.compile(r"(?P<path>.+?\.py)(?::(?P<name>\w*))?(?::(?P<arguments>.*))?", re.DOTALL)
+_SPEC = re.compile(r"(?P<path>.+?\.py)(?::(?P<name>[^:=,/\\]*))?(?::(?P<arguments>.*))?", re.DOTALL)
 
 
 def is_script(spec: str) -> bool:
@@ -42,18 +43,38 @@ def load_script(spec: str) -> tuple[type[Pass], str]:
         raise BadPass(f"'{spec}' names no script; write ./file.py:name")
     path, name, arguments = found["path"], found["name"] or "", found["arguments"] or ""
     module = _load(path)
-    target = getattr(module, name, None) if name else _only(module, path)
-    if target is None:
-        raise BadPass(
-            f"{path} has no '{name}'; it has {', '.join(_runnable(module)) or 'no pass and no function'}"
-        )
+    target = _named(module, name, path) if name else _only(module, path)
     origin = f"{path}:{name}" if name else path
     if is_concrete(target):
         target.origin = origin
         return target, arguments
+    if inspect.isclass(target) and issubclass(target, Pass):
+        lacks = " and ".join(sorted(target.__abstractmethods__))
+        raise BadPass(f"pass class {name} in {path} has no method {lacks}; write it")
     if not inspect.isroutine(target):
         raise BadPass(f"'{name}' in {path} is no pass class and no function on a graph")
     return function_pass(target, origin), arguments
+
+
+def script_of(origin: str) -> Path | None:
+    """The file of a pass with that ``origin``; None when it is installed."""
+    found = _SPEC.fullmatch(origin)
+    return None if found is None else Path(found["path"])
+
+
+def _named(module: ModuleType, name: str, path: str) -> Any:
+    """What a file calls ``name``: a class or function, or the pass whose ``name`` that is."""
+    found = getattr(module, name, None)
+    if found is not None:
+        return found
+    runnable = _runnable(module)
+    classes = {getattr(getattr(module, k), "name", k): k for k in runnable if is_concrete(getattr(module, k))}
+    if name in classes:
+        return getattr(module, classes[name])
+    hint = did_you_mean(name, [*runnable, *classes])
+    raise BadPass(
+        f"{path} has no '{name}'; {hint or 'it has ' + (', '.join(runnable) or 'no pass and no function')}"
+    )
 
 
 def _load(path: str) -> ModuleType:
@@ -81,7 +102,7 @@ def _load(path: str) -> ModuleType:
         del sys.modules[name]
         if isinstance(error, GraphkitError):
             raise
-        said = _syntax(error) if isinstance(error, SyntaxError) else describe_failure(error, None)
+        said = _syntax(error) if isinstance(error, SyntaxError) else describe_failure(error, str(file))
         raise BadPass(f"{path}: does not import: {said}") from error
     finally:
         sys.dont_write_bytecode = writes
@@ -130,7 +151,9 @@ class FunctionPass(Pass):
         result = type(self).function(graph.gs, **given)
         if result is not None and result is not graph.gs:
             if not all(hasattr(result, a) for a in ("nodes", "inputs", "outputs")):
-                raise TypeError(f"returned a {type(result).__name__}, not a graph or None")
+                kind = type(result).__name__
+                article = "an" if kind[0] in "aeiou" else "a"
+                raise PassFailed(f"pass '{self}' failed: it returned {article} {kind}, not a graph or None")
             graph.model.adopt(result)
         after = _states(graph)
         changed = sum(1 for key, state in after.items() if before.get(key) != state)
@@ -182,7 +205,7 @@ def function_pass(function: Callable[..., Any], origin: str = "") -> type[Functi
     body: dict[str, Any] = {"name": name, "origin": origin, "function": staticmethod(function)}
     annotations: dict[str, Any] = {}
     for parameter in parameters[1:]:
-        kind, declared = _declared(parameter, hints)
+        kind, declared = _declared(parameter, hints, f"option '{parameter.name}' of {origin or name}")
         if declared is not None:
             annotations[parameter.name], body[parameter.name] = kind, declared
     body |= {
@@ -193,17 +216,31 @@ def function_pass(function: Callable[..., Any], origin: str = "") -> type[Functi
     return type(f"{name}_pass", (FunctionPass,), body)
 
 
-def _declared(parameter: inspect.Parameter, hints: dict[str, Any]) -> tuple[Any, Any]:
+def _declared(parameter: inspect.Parameter, hints: dict[str, Any], where: str) -> tuple[Any, Any]:
     if parameter.kind is inspect.Parameter.VAR_POSITIONAL:
         return None, None
     if parameter.kind is inspect.Parameter.VAR_KEYWORD:
         return dict[str, str], rest(help="every other key", metavar="KEY=VALUE")
     required = parameter.default is inspect.Parameter.empty
-    kind = hints.get(
-        parameter.name, str if required or parameter.default is None else type(parameter.default)
-    )
+    kind = hints.get(parameter.name, str if required else _kind_of(parameter.default, where))
     if required:
         return kind, option(default=MISSING, help="")
     if parameter.default is None and parameter.name not in hints:
         kind = str | None
+    if type(parameter.default).__hash__ is None:
+        raise BadPass(
+            f"{where} has a {type(parameter.default).__name__} for its default; use a tuple or None"
+        )
     return kind, option(default=parameter.default, help="")
+
+
+def _kind_of(default: Any, where: str) -> Any:
+    """The type of an option that has a default and no annotation."""
+    if default is None:
+        return str
+    if not isinstance(default, tuple):
+        return type(default)
+    kinds = {type(v) for v in default}
+    if len(kinds) != 1:
+        raise BadPass(f"{where} needs an annotation, such as tuple[str, ...]")
+    return tuple[kinds.pop(), ...]  # type: ignore[misc]

@@ -99,10 +99,9 @@ class _Sweep:
         try:
             made = self._pass.rewrite(builder, m)
             new = list(made) if isinstance(made, tuple | list) else [made]
-            if len(new) != len(m.outputs) or any(not hasattr(t, "inputs") for t in new):
-                raise TypeError(
-                    f"rewrite returned {len(new)} results; the pattern makes {len(m.outputs)} tensors"
-                )
+            wrong = _wrong(new, len(m.outputs))
+            if wrong:
+                raise PassFailed(f"pass '{self._pass}' failed: {wrong}")
         except NotApplicable:
             self._graph.remove(builder.made)
             raise
@@ -147,3 +146,19 @@ class _Sweep:
             elif maker is not None and maker.op == "Constant" and self._scope.holds(maker):
                 self._graph.remove([maker])
                 self._scope.forget([maker])
+
+
+def _wrong(new: Sequence[Any], wanted: int) -> str:
+    """Why these are no replacement for ``wanted`` tensors; empty when they are."""
+    if len(new) == 1 and new[0] is None:
+        return "rewrite returned None; return what replaces the pattern"
+    tensors = f"{wanted} tensor{'' if wanted == 1 else 's'}"
+    if len(new) != wanted:
+        return (
+            f"rewrite returned {len(new)} result{'' if len(new) == 1 else 's'}; the pattern makes {tensors}"
+        )
+    other = next((t for t in new if not hasattr(t, "inputs")), None)
+    if other is None and not any(t is None for t in new):
+        return ""
+    kind = type(other).__name__
+    return f"rewrite returned {other!r:.40}, of type {kind}; return a tensor, such as op.constant(…) makes"

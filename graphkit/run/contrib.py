@@ -1,7 +1,7 @@
 """Operators that ONNX Runtime's CPU build lacks, and one that onnx's ReferenceEvaluator has wrong.
 
-Those of com.microsoft follow ONNX Runtime's docs/ContribOperators.md, compute in float32, and return the
-input's dtype.
+Those of com.microsoft follow ONNX Runtime's docs/ContribOperators.md, compute in the input's width, at
+least float32, and return the input's dtype.
 """
 
 from __future__ import annotations
@@ -21,19 +21,25 @@ def sigmoid(x: Array) -> Array:
     return np.asarray(np.where(x >= 0, 1 / (1 + e), e / (1 + e)))
 
 
+def wide_dtype(x: Array) -> np.dtype[Any]:
+    """What to compute in: the input's own dtype, float32 for anything narrower."""
+    return np.dtype(np.float64 if x.dtype == np.float64 else np.float32)
+
+
 def group_norm(
     x: Array, gamma: Array, beta: Array, *, groups: int, epsilon: float, activation: int, channels_last: int
 ) -> Array:
     """Normalise (N, …, C) or (N, C, …) over groups of channels; ``activation`` 1 applies SiLU."""
-    wide = x.astype(np.float32)
+    width = wide_dtype(x)
+    wide = x.astype(width)
     nchw = np.moveaxis(wide, -1, 1) if channels_last else wide
     n, c = nchw.shape[:2]
     rows = nchw.reshape(n, groups, -1)
     mean = rows.mean(axis=-1, keepdims=True)
-    rows = (rows - mean) / np.sqrt(rows.var(axis=-1, keepdims=True) + np.float32(epsilon))
+    rows = (rows - mean) / np.sqrt(rows.var(axis=-1, keepdims=True) + width.type(np.float32(epsilon)))
     per_channel = (1, c) + (1,) * (nchw.ndim - 2)
-    y = rows.reshape(nchw.shape) * gamma.astype(np.float32).reshape(per_channel)
-    y = y + beta.astype(np.float32).reshape(per_channel)
+    y = rows.reshape(nchw.shape) * gamma.astype(width).reshape(per_channel)
+    y = y + beta.astype(width).reshape(per_channel)
     y = y * sigmoid(y) if activation else y
     return np.asarray(np.moveaxis(y, 1, -1) if channels_last else y).astype(x.dtype)
 
@@ -66,10 +72,11 @@ class SkipGroupNorm(OpRun):
             n, c = skip.shape
             spatial = (1,) * (x.ndim - 2)
             skip = skip.reshape((n, *spatial, c) if settings["channels_last"] else (n, c, *spatial))
-        total = x.astype(np.float32) + skip.astype(np.float32)
+        width = wide_dtype(x)
+        total = x.astype(width) + skip.astype(width)
         if bias is not None:
             shape = (-1,) if settings["channels_last"] else (-1,) + (1,) * (x.ndim - 2)
-            total = total + bias.astype(np.float32).reshape(shape)
+            total = total + bias.astype(width).reshape(shape)
         y = group_norm(total, gamma, beta, **settings).astype(x.dtype)
         return (y, total.astype(x.dtype))[: max(len(self.onnx_node.output), 1)]
 
@@ -81,8 +88,10 @@ class QuickGelu(OpRun):
 
     def _run(self, x: Array, **kwargs: Any) -> tuple[Array]:
         alpha = kwargs.get("alpha")
-        wide = x.astype(np.float32)
-        return ((wide * sigmoid(wide * np.float32(1.702 if alpha is None else alpha))).astype(x.dtype),)
+        width = wide_dtype(x)
+        wide = x.astype(width)
+        factor = width.type(np.float32(1.702 if alpha is None else alpha))
+        return ((wide * sigmoid(wide * factor)).astype(x.dtype),)
 
 
 class BatchNormalization(OpRun):

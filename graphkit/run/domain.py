@@ -14,19 +14,29 @@ Make = Callable[[np.random.Generator, tuple[int, ...]], Any]
 
 @dataclass(frozen=True)
 class Domain:
-    """Inclusive bounds; ``choices`` or ``make`` (rng, shape -> values) override them."""
+    """Inclusive bounds; ``choices`` or ``make`` (rng, shape -> values) override them.
+
+    ``apart``: no value is nearer to zero than this.
+    """
 
     low: float = -np.inf
     high: float = np.inf
     choices: tuple[Any, ...] = ()
     make: Make | None = None
+    apart: float = 0.0
+
+    @property
+    def bounded(self) -> bool:
+        """Whether any bound is asked for."""
+        return self.low != -np.inf or self.high != np.inf
 
     def meet(self, other: Domain) -> Domain:
         """What satisfies both; exact values win over choices, choices over bounds."""
         low, high = max(self.low, other.low), min(self.high, other.high)
         if low > high:
             low, high = self.low, self.high
-        return Domain(low, high, self.choices or other.choices, self.make or other.make)
+        choices, make = self.choices or other.choices, self.make or other.make
+        return Domain(low, high, choices, make, max(self.apart, other.apart))
 
 
 def exactly(values: Any) -> Domain:
@@ -42,6 +52,11 @@ def exactly(values: Any) -> Domain:
 def between(low: float, high: float) -> Domain:
     """Any value from ``low`` to ``high``, both included."""
     return Domain(low, max(low, high))
+
+
+def divisor(least: float, most: float) -> Domain:
+    """Either sign, from ``least`` to ``most`` in magnitude."""
+    return Domain(-most, most, apart=least)
 
 
 def one_of(values: Sequence[Any]) -> Domain:

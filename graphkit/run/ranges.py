@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from graphkit.run.domain import Domain, between, distinct, distinct_along, exactly, one_of
+from graphkit.run.domain import Domain, between, distinct, distinct_along, divisor, exactly, one_of
 from graphkit.run.sizes import SIZES
 from graphkit.run.uses import Use, as_ints
 
@@ -21,9 +21,9 @@ _BOUNDS: dict[tuple[str, int], Domain] = {
     ("Sqrt", 0): between(0.0, 4.0),
     ("Pow", 0): between(0.1, 2.5),
     ("Pow", 1): between(0.0, 3.0),
-    ("Div", 1): between(0.5, 4.0),
-    ("Reciprocal", 0): between(0.5, 3.0),
-    ("Mod", 1): between(1.0, 5.0),
+    ("Div", 1): divisor(0.5, 4.0),
+    ("Reciprocal", 0): divisor(0.5, 3.0),
+    ("Mod", 1): divisor(1.0, 5.0),
     ("Acosh", 0): between(1.0, 4.0),
     ("Acos", 0): between(-0.99, 0.99),
     ("Asin", 0): between(-0.99, 0.99),

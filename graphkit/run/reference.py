@@ -139,14 +139,42 @@ def run(
 
 
 def custom_ops(model: ModelProto) -> list[str]:
-    """Operators that neither onnx, nor the model's own functions, nor graphkit define, as domain::op."""
+    """Operators that neither onnx, nor the model's own functions, nor graphkit define, as domain::op.
+
+    What counts is the model's own opset version: an operator that came later, or one with an attribute
+    that onnx's has not, is somebody's own by the same name.
+    """
     from graphkit.run.contrib import OPS
 
     own = {(f.domain, f.name) for f in model.functions} | {(op.op_domain, op.__name__) for op in OPS}
-    used = {("" if n.domain == "ai.onnx" else n.domain, n.op_type) for n in outline.nodes(model)}
-    return sorted(
-        f"{domain}::{op}" if domain else op for domain, op in used - own if not onnx.defs.has(op, domain)
-    )
+    opsets = {_domain(o.domain): o.version for o in model.opset_import}
+    bodies = [(opsets, [n for g in outline.graphs(model) for n in g.node])]
+    bodies += [
+        ({_domain(o.domain): o.version for o in f.opset_import} or opsets, list(f.node))
+        for f in model.functions
+    ]
+    found = set()
+    for versions, nodes in bodies:
+        for node in nodes:
+            domain = _domain(node.domain)
+            if (domain, node.op_type) not in own and not _defined(node, domain, versions.get(domain)):
+                found.add(f"{domain}::{node.op_type}" if domain else node.op_type)
+    return sorted(found)
+
+
+def _domain(name: str) -> str:
+    return "" if name == "ai.onnx" else name
+
+
+def _defined(node: onnx.NodeProto, domain: str, version: int | None) -> bool:
+    """Whether onnx has the operator at that version, with these attributes."""
+    if version is None or version > onnx.defs.onnx_opset_version() and domain == "":
+        return bool(onnx.defs.has(node.op_type, domain))
+    try:
+        schema = onnx.defs.get_schema(node.op_type, version, domain)
+    except onnx.defs.SchemaError:
+        return False
+    return all(a.name in schema.attributes for a in node.attribute)
 
 
 def lacks_kernel(error: BaseException) -> bool:

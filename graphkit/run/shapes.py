@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
@@ -71,7 +71,11 @@ def required_inputs(model: ModelProto) -> list[ValueInfoProto]:
     return [i for i in model.graph.input if i.name not in defaults]
 
 
-def assignments(model: ModelProto, fixed: Mapping[str, Shape] | None = None) -> Iterator[dict[str, Shape]]:
+def assignments(
+    model: ModelProto,
+    fixed: Mapping[str, Shape] | None = None,
+    profiles: Sequence[Profile] = PROFILES,
+) -> Iterator[dict[str, Shape]]:
     """Shapes for all tensor inputs, best first; exactly one when nothing is dynamic.
 
     ``fixed`` gives inputs their shape by name; symbols it decides are decided for the other inputs too.
@@ -79,7 +83,7 @@ def assignments(model: ModelProto, fixed: Mapping[str, Shape] | None = None) -> 
     inputs = [(i.name, tensor_type(i.type)) for i in required_inputs(model)]
     known = _decided(inputs, fixed or {})
     seen: set[tuple[tuple[str, Shape], ...]] = set()
-    for profile in PROFILES:
+    for profile in profiles:
         chosen = {
             name: (fixed or {}).get(name) or _assign(t, profile, known) for name, t in inputs if t is not None
         }

@@ -13,6 +13,7 @@ from graphkit.model.encode import attribute, schema_type
 from graphkit.model.operators import domain_of
 from graphkit.model.surgeon import Constant, Node, Tensor, onnx_dtype, tensor_proto
 from graphkit.run.evaluate import Evaluation, Setting, evaluate
+from graphkit_passes._functions import rename_overload
 
 _STUB_OVER = 1024  # bytes; no shape depends on a larger constant
 
@@ -28,7 +29,10 @@ class Result:
 
 @dataclass
 class Batch:
-    """Candidates of one root (the main graph with its subgraphs, or a function), in an order that runs."""
+    """Candidates of one root (the main graph with its subgraphs, or a function), in an order that runs.
+
+    ``functions`` are those of the model, see :func:`without_overloads`.
+    """
 
     root: Graph
     functions: Sequence[onnx.FunctionProto] = ()
@@ -63,6 +67,7 @@ class Batch:
         record = graph.model.records.nodes.get(id(node))
         if record is not None and (record.op, record.domain) == (node.op, node.domain or ""):
             proto.overload = onnx.NodeProto.FromString(bytes(record.view)).overload
+            rename_overload(proto)
         proto.input.extend(self.name(t) for t in node.inputs)
         proto.output.extend(self.name(t) for t in node.outputs)
         for key, value in node.attrs.items():

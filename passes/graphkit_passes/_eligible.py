@@ -7,6 +7,7 @@ import numpy as np
 from graphkit import Graph
 from graphkit.model.operators import domain_of
 from graphkit.model.surgeon import AttributeRef, Constant, GsGraph, Node
+from graphkit_passes._functions import Functions
 
 RANDOM = frozenset(
     ["Bernoulli", "Multinomial", "RandomNormal", "RandomNormalLike", "RandomUniform", "RandomUniformLike"]
@@ -24,7 +25,7 @@ _NO_TENSORS = frozenset(
 )
 _DOMAINS = frozenset(["", "ai.onnx.ml"])
 
-INFLATING = frozenset(
+_INFLATING = frozenset(
     [
         "AffineGrid",
         "BlackmanWindow",
@@ -61,6 +62,7 @@ INFLATING = frozenset(
     ]
 )
 """Operators whose result can be larger than what they read by any factor."""
+_MOST = 256 << 20  # bytes that one result may take while it is computed, unless its inputs take more
 
 
 class Rules:
@@ -68,12 +70,12 @@ class Rules:
 
     def __init__(self, main: Graph, *, qdq: bool) -> None:
         self._qdq = qdq
-        self._bodies = {(f.gs.domain or "", f.gs.name): f for f in main.model.functions}
-        self._known: dict[tuple[str, str], str | None] = {}
+        self._functions = Functions(main.model)
+        self._known: dict[int, str | None] = {}
 
     def calls(self, node: Node) -> bool:
         """Whether the node calls a function of the model."""
-        return (domain_of(node), node.op) in self._bodies
+        return self._functions.called_by(node) is not None
 
     def reason(self, graph: Graph, node: Node) -> str | None:
         """Why this node must stay whatever its inputs are; None when nothing is against it."""
@@ -83,9 +85,8 @@ class Rules:
             return "an attribute is given by the function's caller"
         if any(t.name and t.name in graph.model.pinned for t in node.outputs):
             return "its output is named from a place that no pass can see"
-        if self.calls(node):
-            return self._body_reason((domain_of(node), node.op))
-        return self._op_reason(graph, node)
+        body = self._functions.called_by(node)
+        return self._op_reason(graph, node) if body is None else self._body_reason(body)
 
     def _op_reason(self, graph: Graph, node: Node) -> str | None:
         from onnx import defs
@@ -103,17 +104,19 @@ class Rules:
             return "its result is no tensor"
         return None
 
-    def _body_reason(self, key: tuple[str, str]) -> str | None:
+    def _body_reason(self, body: Graph) -> str | None:
         """A call is as good as every node of the body, and of the bodies that it calls."""
+        key = id(body.gs)
         if key not in self._known:
             self._known[key] = "its function calls itself"
-            inner = (self._inner_reason(view, n) for view in self._bodies[key].scopes() for n in view.nodes)
+            inner = (self._inner_reason(view, n) for view in body.scopes() for n in view.nodes)
             self._known[key] = next((r for r in inner if r is not None), None)
         return self._known[key]
 
     def _inner_reason(self, graph: Graph, node: Node) -> str | None:
-        if self.calls(node):
-            return self._body_reason((domain_of(node), node.op))
+        body = self._functions.called_by(node)
+        if body is not None:
+            return self._body_reason(body)
         found = self._op_reason(graph, node)
         allowed = found is None or found == "its result is no tensor"
         return None if allowed else f"its function has {node.op}: {found}"
@@ -133,3 +136,14 @@ def overridable(graph: Graph, node: Node) -> str | None:
     """The name of an input's default value that the node reads: a caller may give another."""
     found = (t.name for t in node.inputs if isinstance(t, Constant) and not graph.is_constant(t))
     return next(found, None)
+
+
+def unbounded(node: Node, sizes: list[int | None], read: int) -> str | None:
+    """Why a node should not be run: its result is too large, or nothing says how large it will be."""
+    most = max(_MOST, read)
+    known = [s for s in sizes if s is not None]
+    if sum(known) > most:
+        return f"its result would take {sum(known):,} bytes"
+    if len(known) < len(sizes) and node.op in _INFLATING:
+        return "the size of its result cannot be told"
+    return None

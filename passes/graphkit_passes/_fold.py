@@ -15,12 +15,12 @@ from graphkit.model.surgeon import Node, Tensor, onnx_dtype, unlink
 from graphkit.rewrite.options import Size
 from graphkit_passes._batch import Batch, Result
 from graphkit_passes._branches import inline_branches
-from graphkit_passes._eligible import INFLATING, Rules, overridable
+from graphkit_passes._eligible import Rules, overridable, unbounded
+from graphkit_passes._functions import without_overloads
 from graphkit_passes._placing import Placing, held, is_external, is_uniform, move_constants
 from graphkit_passes._shapes import ShapeFolder
 
 _UNIFORM = 256  # bytes; larger results of one repeated element stay what makes them
-_MOST = 256 << 20  # bytes that one result may take while it is computed, unless its inputs take more
 _CONE = 1000
 
 Array = np.ndarray[Any, Any]
@@ -95,7 +95,8 @@ class Folder:
             batch = Batch(root)
             calls = self._collect(batch)
             if calls:
-                functions = functions if functions is not None else list(model.skeleton().functions)
+                if functions is None:
+                    functions = without_overloads(model.skeleton().functions)
                 batch.functions = functions
             total += self._fold_batch(batch)
         return total
@@ -186,7 +187,7 @@ class Folder:
         for index, (graph, node) in enumerate(batch.nodes):
             sizes = [results.get(id(t), Result()).nbytes for t in node.outputs if t.name]
             read = sum(graph.nbytes(t) for t in node.inputs if t.name)
-            reason = _unbounded(node, sizes, read)
+            reason = unbounded(node, sizes, read)
             if reason is None:
                 continue
             gone.add(index)
@@ -248,14 +249,3 @@ class Folder:
                 seen.add(id(tensor))
                 if all(id(r) in cone for r in tensor.outputs):
                     yield tensor
-
-
-def _unbounded(node: Node, sizes: list[int | None], read: int) -> str | None:
-    """Why a node should not be run: its result is too large, or nothing says how large it will be."""
-    most = max(_MOST, read)
-    known = [s for s in sizes if s is not None]
-    if sum(known) > most:
-        return f"its result would take {sum(known):,} bytes"
-    if len(known) < len(sizes) and node.op in INFLATING:
-        return "the size of its result cannot be told"
-    return None

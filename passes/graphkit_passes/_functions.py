@@ -10,6 +10,8 @@ from graphkit.model import records, wire
 from graphkit.model.graph import Graph, Node
 from graphkit.model.model import Model
 from graphkit.model.operators import domain_of
+from graphkit.model.surgeon import AttributeRef
+from graphkit_passes._shared import root_of
 
 Key = tuple[str, str]
 
@@ -45,6 +47,41 @@ class Functions:
         """The ids (of ``gs``) of the functions that some node of the model calls now."""
         calls = (self.called_by(n) for scope in self._model.scopes() for n in scope.nodes)
         return {id(f.gs) for f in calls if f is not None} | self._hidden()
+
+    def giving(self, function: Graph, name: str) -> set[bool]:
+        """Whether the calls of ``function`` give its attribute ``name`` a value: {True}, {False} or both.
+
+        A default is a value. A call that hands on an attribute of the function around it does as the calls of
+        that one do. Empty when nobody calls it.
+        """
+        found: set[bool] = set()
+        waiting, seen = [(function, name)], set[tuple[int, str]]()
+        calls: list[tuple[Graph, Node, Graph]] | None = None
+        hidden = self._hidden()
+        while waiting:
+            here, wanted = waiting.pop()
+            if (id(here.gs), wanted) in seen:
+                continue
+            seen.add((id(here.gs), wanted))
+            if here.gs.attrs.get(wanted) is not None:
+                found.add(True)
+                continue
+            if id(here.gs) in hidden:
+                return {True, False}  # calls that nobody sees may do either
+            calls = self._calls() if calls is None else calls
+            for scope, node, callee in calls:
+                if callee.gs is not here.gs:
+                    continue
+                value = node.attrs.get(wanted)
+                if isinstance(value, AttributeRef):
+                    waiting.append((root_of(scope), value.name))
+                else:
+                    found.add(value is not None)
+        return found
+
+    def _calls(self) -> list[tuple[Graph, Node, Graph]]:
+        pairs = ((s, n, self.called_by(n)) for s in self._model.scopes() for n in s.nodes)
+        return [(s, n, f) for s, n, f in pairs if f is not None]
 
     def _hidden(self) -> set[int]:
         """Functions called where no pass can see: in GRAPHS attributes, or perhaps by a training graph."""
@@ -90,16 +127,43 @@ class Functions:
             self._model.remove_functions(gone)
 
 
+def without_overloads(functions: Iterable[onnx.FunctionProto]) -> list[onnx.FunctionProto]:
+    """Copies with the overload in the name: onnx's reference evaluator does not tell overloads apart."""
+    copies = [onnx.FunctionProto.FromString(f.SerializeToString()) for f in functions]
+    known = {(_domain(f.domain), f.name, f.overload) for f in copies if f.overload}
+    for function in copies if known else []:
+        for node in _nodes(function.node):
+            if (_domain(node.domain), node.op_type, node.overload) in known:
+                rename_overload(node)
+        function.name = _overloaded(function.name, function.overload)
+        function.overload = ""
+    return copies
+
+
+def rename_overload(node: onnx.NodeProto) -> None:
+    """Let a call refer to what :func:`without_overloads` makes."""
+    node.op_type = _overloaded(node.op_type, node.overload)
+    node.overload = ""
+
+
+def _overloaded(name: str, overload: str) -> str:
+    return f"{name}__overload_{overload}" if overload else name
+
+
+def _nodes(nodes: Iterable[onnx.NodeProto]) -> Iterator[onnx.NodeProto]:
+    """These nodes and all below."""
+    waiting = [nodes]
+    while waiting:
+        for node in waiting.pop():
+            yield node
+            for attribute in node.attribute:
+                waiting += [g.node for g in (attribute.g, *attribute.graphs)]
+
+
 def _operators(graphs: Iterable[onnx.GraphProto]) -> Iterator[Key]:
     """Domain and type of every node in these graphs, and below."""
-    waiting = list(graphs)
-    while waiting:
-        for node in waiting.pop().node:
-            yield _domain(node.domain), node.op_type
-            for attribute in node.attribute:
-                waiting.extend(attribute.graphs)
-                if attribute.HasField("g"):
-                    waiting.append(attribute.g)
+    for graph in graphs:
+        yield from ((_domain(n.domain), n.op_type) for n in _nodes(graph.node))
 
 
 def _domain(name: str | None) -> str:

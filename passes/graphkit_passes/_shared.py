@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator
 from contextlib import contextmanager
 from functools import cached_property
@@ -109,7 +110,11 @@ class Scalars:
     def _constant(self, graph: Graph, value: float, dtype: np.dtype[Any]) -> Tensor:
         key = id(root_of(graph).gs), value, dtype.name
         if key not in self._made:
-            self._made[key] = graph.constant(np.asarray(value, dtype), "alpha")
+            with np.errstate(over="ignore"):
+                values = np.asarray(value, dtype)
+            if math.isfinite(value) and not np.isfinite(values):
+                raise NotApplicable(f"its factor {value:g} is beyond the range of {dtype.name}")
+            self._made[key] = graph.constant(values, "alpha")
         return self._made[key]
 
 

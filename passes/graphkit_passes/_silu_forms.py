@@ -85,7 +85,7 @@ class Forms:
             raise NotApplicable(f"its attribute '{unknown[0]}' is not known, so neither is what it computes")
         if len(node.attrs) > 1:
             raise NotApplicable("it has both alpha and beta; which of them scales the sigmoid is not known")
-        value = next(iter(node.attrs.values()), QUICK_GELU_ALPHA if form == "QuickGelu" else 1.0)
+        value = next(iter(node.attrs.values()), default_alpha(form))
         if not isinstance(value, int | float | AttributeRef):
             raise NotApplicable(f"its attribute '{next(iter(node.attrs))}' is not a number")
         return value
@@ -166,6 +166,11 @@ class Forms:
 
 
 _UNDERSTOOD = frozenset({"Identity", "Cast", "CastLike", "Sigmoid", "Mul"})
+
+
+def default_alpha(form: str) -> float:
+    """The factor of a SiLU operator that gives none."""
+    return QUICK_GELU_ALPHA if form == "QuickGelu" else 1.0
 
 
 def _is_standard(op: str, opset: int) -> bool:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import difflib
 import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
@@ -9,6 +10,7 @@ from typing import Any
 
 from graphkit import BadOption, Graph
 from graphkit.model.surgeon import Tensor
+from graphkit.rewrite.options import items
 
 Dim = int | str | None
 
@@ -20,6 +22,7 @@ class Sizes:
     graph: Graph
     shapes: dict[str, list[Dim]] = field(default_factory=dict)
     symbols: dict[str, tuple[int, str]] = field(default_factory=dict)
+    notes: list[str] = field(default_factory=list)
 
     def read(self, options: Mapping[str, str]) -> None:
         """Take all options in. Raises BadOption, in one line, for what does not fit the model or itself."""
@@ -37,13 +40,35 @@ class Sizes:
             elif name in known:
                 self._symbol(name, _size(value.strip(), item), item)
             else:
-                raise BadOption(
-                    f"fix-shapes: '{name}' is neither an input nor a symbol; {_known(inputs, known)}"
-                )
+                self._nowhere(name, value.strip(), inputs, known, options)
         for tensor in inputs.values():
             self.shapes.setdefault(tensor.name, list(tensor.shape) if tensor.shape is not None else [])
             if tensor.shape is None and not self.shapes[tensor.name] and tensor.name not in options:
                 del self.shapes[tensor.name]
+
+    def _nowhere(
+        self,
+        name: str,
+        value: str,
+        inputs: Mapping[str, Tensor],
+        known: Iterable[Any],
+        options: Mapping[str, str],
+    ) -> None:
+        """A name that the model does not have: a symbol that has its size by now (a second run), or wrong.
+
+        It is wrong when another dim is open that may have been meant, and no input has a dim of that size.
+        """
+        named = [(n, t) for n, t in inputs.items() if n not in options and t.type in (None, "tensor_type")]
+        free = [n for n, t in named if t.shape is None or any(map(is_free, t.shape))]
+        others = [*sorted({d for _, t in named for d in t.shape or () if is_symbol(d)} - set(options)), *free]
+        close = difflib.get_close_matches(name, [*others, "max-size"], 1)
+        hint = f"; did you mean '{close[0]}'?" if close else ""
+        sized = re.fullmatch(r"0*[1-9][0-9]{0,17}", value) is not None
+        fixed = sized and any(d == int(value) for t in inputs.values() for d in t.shape or ())
+        if not sized or (others and not fixed):
+            problem = f"fix-shapes: '{name}' is neither an input nor a symbol"
+            raise BadOption(f"{problem}; {_known(inputs, known)}{hint}")
+        self.notes.append(f"no input has a dim '{name}' (any more), so nothing is done for it{hint}")
 
     def _input(self, tensor: Tensor, text: str, item: str) -> None:
         name = tensor.name
@@ -109,11 +134,11 @@ def _tokens(text: str, declared: list[Dim] | None, item: str) -> list[str]:
         parts = [
             rf"\d+|\?|{re.escape(d)}" if isinstance(d, str) and is_symbol(d) else r"\d+|\?" for d in declared
         ]
-        found = re.fullmatch("x".join(f"({p})" for p in parts), text)
+        found = re.fullmatch("[xX]".join(f"({p})" for p in parts), text)
         if found is not None and parts:
             return list(found.groups())
-    tokens = text.split("x")
-    if not all(tokens):
+    tokens = re.split("[xX]", text)
+    if not all(tokens) or re.search(r"[\[\]();\s]", text):
         raise BadOption(
             f"fix-shapes: '{item}' is no shape; write sizes with x between them, as in 1x3x640x640, or scalar"
         )
@@ -132,3 +157,31 @@ def _known(inputs: Mapping[str, Tensor], symbols: Iterable[Any]) -> str:
     )
     names = ", ".join(sorted(map(str, symbols)))
     return f"inputs are {told or 'none'}" + (f"; symbols are {names}" if names else "; there are no symbols")
+
+
+def told(arguments: str, options: Iterable[str]) -> str | None:
+    """How a shape is written, with the user's own as the example, when ``arguments`` write one otherwise.
+
+    That is ``images=1,3,640,640``, with or without brackets, and ``images:1x3x640x640``: no ``=`` is there.
+    """
+    name, dims, bare = "", list[str](), False
+    for key, raw in items(arguments):
+        if key in options:
+            continue
+        if raw is not None:
+            if bare:
+                break
+            name, dims = key, [raw]
+        elif not bare and ":" in key:
+            name, _, shape = key.rpartition(":")
+            dims, bare = [shape], True
+        else:
+            dims, bare = [*dims, key], True
+    if not bare:
+        return None
+    dims = [d for d in (d.strip(" []()") for d in dims) if d]
+    if dims and re.fullmatch(r"[^\dxX?]\D*", dims[-1]):
+        return f"fix-shapes: '{dims[-1]}' needs a value: write {dims[-1]}=640 or {dims[-1]}=1x3x640x640"
+    shape = "x".join(dims)
+    shown = shape if name and re.fullmatch(r"(\w+|\?)([xX](\w+|\?))*", shape) else "1x3x640x640"
+    return f"a shape is written 1x3x640x640: --pass fix-shapes:{name or 'images'}={shown}"

@@ -35,7 +35,7 @@ class FuseSilu(PatternPass):
     - The opset is below 24, where ONNX has no Swish.
     - Gates: what is multiplied by the sigmoid is not the sigmoid's own input.
     - The sigmoid, or the product inside of it, is read elsewhere too.
-    - The factor is no constant of one element, may add dimensions to `x`, or is a double that the
+    - The factor is no constant of one element, may add dimensions to `x`, is NaN, or is a double that the
       attribute, a float32, cannot hold.
 
     ## Source
@@ -67,6 +67,7 @@ class FuseSilu(PatternPass):
             m.require(beta.size == 1, f"its factor '{m.beta.name}' has {beta.size} elements, not 1")
             fits = Known.of(graph.model).keeps_shape(graph, m.x, beta.ndim)
             m.require(fits, f"its factor '{m.beta.name}' may add dimensions to '{m.x.name}'")
+            m.require(not np.isnan(beta).any(), f"its factor '{m.beta.name}' is not a number (NaN)")
             m.require(
                 _exact(beta),
                 f"its factor '{m.beta.name}' is a double that the attribute, a float32, cannot hold",
@@ -79,4 +80,5 @@ class FuseSilu(PatternPass):
 
 
 def _exact(beta: np.ndarray[Any, Any]) -> bool:
-    return bool(beta.astype(np.float32).astype(beta.dtype) == beta)
+    with np.errstate(over="ignore"):
+        return bool(beta.astype(np.float32).astype(beta.dtype) == beta)

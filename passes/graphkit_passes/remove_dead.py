@@ -58,23 +58,33 @@ class RemoveDead(Pass):
         model = graph.model
         alive = _Alive(model)
         alive.spread(tally)
+        nodes = 0
         for scope in graph.scopes():
             if alive.has_scope(scope):
                 dead = [node for node in scope.nodes if id(node) not in alive.nodes]
                 scope.remove(dead)
-                tally.rewrite(len(dead))
+                nodes += len(dead)
         uncalled = [f for f in model.functions if id(f) not in alive.roots]
         model.remove_functions(uncalled)
-        tally.rewrite(len(uncalled))
         outputs = {id(t) for scope in graph.scopes() for t in scope.outputs}
-        for scope in graph.scopes():
-            _remove_initializers(scope, outputs, tally)
+        initializers = sum(_remove_initializers(scope, outputs, tally) for scope in graph.scopes())
+        _count(tally, {"node": nodes, "initializer": initializers, "function": len(uncalled)})
 
 
-def _remove_initializers(scope: Graph, outputs: set[int], tally: Tally) -> None:
+def _count(tally: Tally, gone: dict[str, int]) -> None:
+    """Say how much of what was removed."""
+    tally.rewrite(sum(gone.values()))
+    told = [f"{n} {what}{'' if n == 1 else 's'}" for what, n in gone.items() if n]
+    if told:
+        tally.note(f"removed {', '.join(told)}")
+
+
+def _remove_initializers(scope: Graph, outputs: set[int], tally: Tally) -> int:
+    """Remove what nothing reads, and return how much that was."""
+    removed = 0
     for tensor in scope.unused_initializers():
         scope.remove_initializer(tensor)
-        tally.rewrite()
+        removed += 1
     record = scope.model.records.scopes.get(id(scope.gs))
     for initializer in record.initializers.values() if record is not None else ():
         if initializer.tensor.outputs or id(initializer.tensor) in outputs:
@@ -85,6 +95,7 @@ def _remove_initializers(scope: Graph, outputs: set[int], tally: Tally) -> None:
             )
         elif initializer.name in scope.model.pinned:
             tally.refuse(scope, initializer.tensor, "a training graph or a list of graphs refers to it")
+    return removed
 
 
 class _Alive:

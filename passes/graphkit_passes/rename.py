@@ -18,22 +18,22 @@ if TYPE_CHECKING:
 class Rename(Pass):
     r"""Rename nodes and tensors by a regular expression.
 
-    Each name becomes ``re.sub(pattern, to, name)``: the expression may match anywhere in the name and
-    several times, ``^`` and ``$`` anchor it, and ``\1`` or ``\g<group>`` in ``to`` stand for what a group
+    Each name becomes `re.sub(pattern, to, name)`: the expression may match anywhere in the name and
+    several times, `^` and `$` anchor it, and `\1` or `\g<group>` in `to` stand for what a group
     matched. The main graph, subgraphs and local functions are all renamed; the inputs and outputs of the
-    main graph, which are the model's interface, only with ``io=true``. Types, quantization annotations and
+    main graph, which are the model's interface, only with `io=true`. Types, quantization annotations and
     device configurations follow.
 
-    All new names are given at once, so ``a`` can become ``b`` while ``b`` becomes ``c``. An expression that
-    matches its own results renames them again in the next run: write ``^(?!x/)`` instead of ``^`` to put
-    ``x/`` in front once.
+    All new names are given at once, so `a` can become `b` while `b` becomes `c`. An expression that
+    matches its own results renames them again in the next run: write `^(?!x/)` instead of `^` to put
+    `x/` in front once.
 
     ## Why
-    Two models that are to be merged need names that differ; tools that trip over ``/`` or ``::`` need names
+    Two models that are to be merged need names that differ; tools that trip over `/` or `::` need names
     without; and an engine's layers are easier to find under names that a person chose.
 
     ## Example
-    ``rename:pattern=^/,to=x/``
+    `rename:pattern=^/,to=x/`
 
     ```
     g (float[2] x) => (float[2] y) {
@@ -52,7 +52,7 @@ class Rename(Pass):
     ## When it refuses
     A name stays as it is when
 
-    - it belongs to an input or output of the main graph, and ``io=true`` was not given,
+    - it belongs to an input or output of the main graph, and `io=true` was not given,
     - it is no text (not UTF-8), or the new name would be empty,
     - the new name is that of another tensor that is visible there: in the same scope, in one around it, or
       in a subgraph below, where it would be captured by mistake; for nodes, of another node in the same
@@ -101,6 +101,15 @@ class Rename(Pass):
             tally.note(
                 f"the pattern matches the names it makes: another run would rename '{again.new}' again"
             )
+        _count(tally, [n for n in names if n.new != n.old])
+
+
+def _count(tally: Tally, changed: Sequence[_Name]) -> None:
+    """Say how many names of what were changed."""
+    nodes, tensors = sum(len(n.nodes) for n in changed), sum(1 for n in changed if not n.nodes)
+    told = [f"{n} {what}{'' if n == 1 else 's'}" for n, what in ((nodes, "node"), (tensors, "tensor")) if n]
+    if told:
+        tally.note(f"renamed {' and '.join(told)}")
 
 
 @dataclass(eq=False, slots=True)

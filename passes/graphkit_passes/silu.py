@@ -10,10 +10,10 @@ import numpy as np
 from graphkit import Graph, Model, NotApplicable, Pass, Tally, option
 from graphkit.model.graph import Node, Tensor
 from graphkit.model.operators import attribute, domain_of
-from graphkit.model.surgeon import Variable
+from graphkit.model.surgeon import AttributeRef, Variable
 from graphkit_passes._functions import Functions
 from graphkit_passes._shared import FLOATS, Known, Scalars, root_of
-from graphkit_passes._silu_forms import Forms
+from graphkit_passes._silu_forms import Forms, default_alpha
 
 
 class Silu(Pass):
@@ -55,6 +55,7 @@ class Silu(Pass):
     - An operator named like a SiLU has other attributes than alpha or beta, or several inputs or outputs.
     - A function has the name of a SiLU, or multiplies by a sigmoid, and computes something else.
     - A factor is needed, the dtype of `x` is not known, and the opset has no CastLike (below 15).
+    - A factor is an attribute of the function around it, which some of its calls give and others leave out.
     - The Mul by 1 is read elsewhere too, or could broadcast.
 
     Gates `Mul(Sigmoid(a), b)` and HardSwish are no SiLU and stay.
@@ -124,7 +125,7 @@ class _Walk:
             return self._call(graph, node, function)
         form = self._forms.operator(graph, node)
         if form is not None:
-            alpha = self._forms.alpha(node, form)
+            alpha = self._given(graph, self._forms.alpha(node, form), form)
             if form == "custom":  # the others are defined for floats only
                 self._require_float(graph, node.inputs[0])
             return self._decompose(graph, node, node.inputs[0], alpha)
@@ -133,6 +134,15 @@ class _Walk:
         if node.op == "Sigmoid" and not domain_of(node):
             return self._drop_times_one(graph, node)
         return False
+
+    def _given(self, graph: Graph, alpha: Any, form: str) -> Any:
+        """``alpha``, or its default where it is an attribute of the function that no call gives."""
+        if not isinstance(alpha, AttributeRef):
+            return alpha
+        givers = self._functions.giving(root_of(graph), alpha.name)
+        if len(givers) > 1:
+            raise NotApplicable(f"its factor is '{alpha.name}', which some calls of the function leave out")
+        return alpha if givers == {True} else default_alpha(form)
 
     def _call(self, graph: Graph, node: Node, function: Graph) -> bool:
         found = self._forms.call(graph, node, function)

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 class UniqueNames(Pass):
     """Give every node and every tensor of the whole model a name of its own.
 
-    The first to have a name keeps it; the others get a suffix, ``_1``, ``_2`` and so on, that makes a name
+    The first to have a name keeps it; the others get a suffix, `_1`, `_2` and so on, that makes a name
     which is new to the model. The order is that of the scopes: the main graph, its subgraphs, then the
     local functions. Nodes and tensors are counted apart: a node may be called like a tensor.
 
@@ -25,7 +25,7 @@ class UniqueNames(Pass):
     ## Why
     Branches of an If, and functions, may use one name for different tensors. TensorRT inlines them; then
     outputs cannot be queried by name, layers of an engine cannot be told apart, and some models do not
-    build. A subgraph that hides a name of the graph around it is refused by ``onnx.checker``.
+    build. A subgraph that hides a name of the graph around it is refused by `onnx.checker`.
 
     ## Example
     ```
@@ -50,7 +50,7 @@ class UniqueNames(Pass):
 
     Where a branch hides an initializer that another branch reads, ONNX Runtime 1.32 gives both the outer
     one. After this pass it gives each its own, as ONNX says, so the numbers change and the rewrite is
-    refused: name the two apart with ``--no-verify`` when ONNX's reading is what you want.
+    refused: name the two apart with `--no-verify` when ONNX's reading is what you want.
 
     ## Source
     onnx-tensorrt#974, TensorRT#4739; https://onnx.ai/onnx/repo-docs/IR.html#names-within-a-graph.
@@ -67,7 +67,12 @@ class UniqueNames(Pass):
         found = definitions(graph.model)
         namer = _Namer({t for d in found for t in [d.tensor.name]} | set(_other_names(graph.model)))
         self._nodes(graph, namer, tally)
+        nodes = tally.rewrites
         _Tensors(graph.model, found, namer, tally).run()
+        counts = {"node": nodes, "tensor": tally.rewrites - nodes}
+        told = [f"{n} {what}{'' if n == 1 else 's'}" for what, n in counts.items() if n]
+        if told:
+            tally.note(f"named anew {' and '.join(told)}")
 
     def _nodes(self, graph: Graph, namer: _Namer, tally: Tally) -> None:
         seen: set[str] = set()

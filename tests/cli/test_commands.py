@@ -189,3 +189,61 @@ def test_progress_appears_after_a_while_and_on_a_terminal_only(monkeypatch: pyte
         progress("bisecting", 0, 0)
         time.sleep(0.05)
     assert silent.getvalue() == ""
+
+
+def test_short_help_fits_a_narrow_terminal(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("COLUMNS", "80")
+    assert "..." not in run("-h").split("Commands:")[1] and run("rewrite", "-h") == run("rewrite", "--help")
+
+
+def test_passes_wrap_on_a_terminal(monkeypatch: pytest.MonkeyPatch) -> None:
+    from graphkit.cli import passes
+
+    monkeypatch.setattr(passes, "_room", lambda taken: 12)
+    monkeypatch.setattr(sys, "stdout", Screen())
+    lines = passes._table([passes._Line("a", "one two three four", "b")]).splitlines()
+    assert lines == ["a  one two       b", "   three four"]
+
+
+def test_a_full_stdout_is_said_once() -> None:
+    command = [sys.executable, "-m", "graphkit", "passes"]
+    with Path("/dev/full").open("w") as full:
+        done = subprocess.run(command, stdout=full, stderr=subprocess.PIPE, text=True)
+    assert done.returncode == 2 and done.stderr == "graphkit: error: No space left on device\n"
+
+
+@pytest.mark.parametrize(
+    ("line", "expected"),
+    [
+        ("graphkit explain dou", "doubling"),
+        ("graphkit explain doubling:ti", "times="),
+        ("graphkit rew", "rewrite"),
+        ("graphkit rewrite m.onnx --pass needy:w", "what="),
+    ],
+)
+def test_completion_in_bash(line: str, expected: str, tmp_path: Path) -> None:
+    """Words are split by the script itself: bash would end them at : and =."""
+    stub = tmp_path / "graphkit"
+    stub.write_text(
+        f"#!{sys.executable}\nfrom graphkit.rewrite import registry\n"
+        "found = {n: registry.Installed(n, 'tests.rewrite.script', 'e', a)\n"
+        "         for n, a in (('doubling', 'Doubling'), ('needy', 'Needy'))}\n"
+        "registry.installed = lambda: found\nfrom graphkit.cli import main\nmain()\n"
+    )
+    stub.chmod(0o755)
+    (tmp_path / "script").write_text(run("completion", "bash"))
+    code = (
+        "compopt() { :; }; source script; "
+        f"COMP_LINE='{line}' COMP_POINT={len(line)}; _graphkit_completion; "
+        'printf "%s\\n" "${COMPREPLY[@]}"'
+    )
+    environment = {
+        **os.environ,
+        "PATH": f"{tmp_path}{os.pathsep}{os.environ['PATH']}",
+        "PYTHONPATH": str(Path(__file__).parents[2]),
+    }
+    done = subprocess.run(
+        ["bash", "--norc", "-c", f'COMP_WORDBREAKS=" :="; {code}'],
+        capture_output=True, text=True, cwd=tmp_path, env=environment,
+    )  # fmt: skip
+    assert done.stdout.split() == [expected], done.stderr

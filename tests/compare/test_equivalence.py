@@ -95,9 +95,9 @@ def scaled(model: ModelProto, place: int, gain: float) -> ModelProto:
 def test_a_healthy_fold_holds() -> None:
     before = network()
     found = check(before, folded(before), touched=[(f"b{n}", f"b{n}") for n in range(4)])
-    assert found.status == "held" and found.compared == 5 and len(found.runs) == 3
+    assert found.status == "held" and found.compared == 5 and len(found.runs) >= 3
     assert found.worst is not None and found.worst.relative < 1e-5
-    assert len({tuple(r.items()) for r in found.runs}) == 3
+    assert len({tuple(r.items()) for r in found.runs[:3]}) == 3
 
 
 @pytest.mark.parametrize("place", range(17))
@@ -368,3 +368,160 @@ def test_a_model_that_no_longer_loads_is_refused_even_where_the_original_runs_on
     after = onnx.parser.parse_model(text.replace("[1,n]", "[1,5]").format())
     found = verify(ModelFile.from_proto(before), [after.SerializeToString()])
     assert found.status == "differs" and "does not load" in found.reason
+
+
+X = "g (float[4,64] x) => (float[4,64] y) "
+
+
+@pytest.mark.parametrize(
+    ("before", "after"),
+    [
+        (X + "<float lo = {0}, float hi = {6}> { y = Clip(x, lo, hi) }", X + "{ y = Relu(x) }"),
+        (X + "<float lo = {-10}, float hi = {10}> { y = Clip(x, lo, hi) }", X + "{ y = Identity(x) }"),
+        (
+            X + "<float t = {5}, float z = {0}> { m = Greater(x, t) y = Where(m, z, x) }",
+            X + "{ y = Identity(x) }",
+        ),
+        (
+            "g (float[4,64] x, float[4,64] d) => (float[4,64] y) { y = Div(x, d) }",
+            "g (float[4,64] x, float[4,64] d) => (float[4,64] y) { e = Abs(d) y = Div(x, e) }",
+        ),
+        (
+            "g (int64[4,64] x, int64[4,64] d) => (int64[4,64] y) { y = Mod(x, d) }",
+            "g (int64[4,64] x, int64[4,64] d) => (int64[4,64] y) { e = Abs(d) y = Mod(x, e) }",
+        ),
+        (
+            "g (int64[4,64] x) => (int64[4,64] y) <int64 t = {10}> { y = Min(x, t) }",
+            "g (int64[4,64] x) => (int64[4,64] y) { y = Identity(x) }",
+        ),
+        (
+            "g (float[n,3,h,w] x) => (float[n,3,p,q] y) "
+            "{ y = MaxPool <kernel_shape = [2,2], strides = [2,2], ceil_mode = 1> (x) }",
+            "g (float[n,3,h,w] x) => (float[n,3,p,q] y) "
+            "{ y = MaxPool <kernel_shape = [2,2], strides = [2,2]> (x) }",
+        ),
+        (
+            "g (float[1,seq,4] x) => (float[1,s,4] y) "
+            "<int64[1] a = {0}, int64[1] e = {4096}, int64[1] d = {1}> { y = Slice(x, a, e, d) }",
+            "g (float[1,seq,4] x) => (float[1,s,4] y) "
+            "<int64[1] a = {0}, int64[1] e = {16}, int64[1] d = {1}> { y = Slice(x, a, e, d) }",
+        ),
+        (
+            X + "<float c = {100}> { a = Sub(x, c) y = Relu(a) }",
+            X + "<float c = {100}, float k = {2}> { a = Sub(x, c) b = Relu(a) y = Mul(b, k) }",
+        ),
+        (
+            "g (float[4,2] x) => (float[4,2] y) <float[2] w = {1000000, 1}> { r = Relu(x) y = Mul(r, w) }",
+            "g (float[4,2] x) => (float[4,2] y) <float[2] w = {1000000, 2}> { r = Relu(x) y = Mul(r, w) }",
+        ),
+        (
+            "g (float[4,64] x) => (int64[4] y) { r = Floor(x) y = ArgMax <axis = 1, keepdims = 0> (r) }",
+            "g (float[4,64] x) => (int64[4] y) "
+            "{ r = Floor(x) y = ArgMax <axis = 1, keepdims = 0, select_last_index = 1> (r) }",
+        ),
+    ],
+)
+def test_what_only_values_beyond_the_ordinary_show_is_caught(before: str, after: str) -> None:
+    assert check(text(before), text(before)).status == "held"
+    assert check(text(before), text(after)).status == "differs"
+
+
+def test_what_a_switched_off_dropout_or_a_random_shape_touches_is_compared() -> None:
+    body = X + "<float r = {{0.5}}, bool t = {{0}}> {{ d = Dropout(x, r, t) e = Relu(d) y = {}(e) }}"
+    assert check(text(body.format("Relu")), text(body.format("Neg"))).status == "differs"
+    body = X + "{{ r = RandomNormalLike(x) s = Shape(r) z = ConstantOfShape(s) w = Add(x, z) y = {}(w) }}"
+    assert check(text(body.format("Relu")), text(body.format("Relu"))).reason == ""
+    assert check(text(body.format("Relu")), text(body.format("Neg"))).status == "differs"
+
+
+def branching(condition: str, then: str = "Relu", other: str = "Abs") -> ModelProto:
+    return text(
+        f"g (float[seq,64] x) => (float[seq,64] y) <int64 hundred = {{100}}, int64 z = {{0}}> {{ {condition} "
+        f"y = If (c) <then_branch = a () => (float[k,64] o) {{ o = {then}(x) }},"
+        f" else_branch = b () => (float[k,64] p) {{ p = {other}(x) }}> }}"
+    )
+
+
+@pytest.mark.parametrize(
+    "condition",
+    [
+        "s = ReduceSum <keepdims = 0> (x) t = Constant <value_float = 0.0> () c = Greater(s, t)",
+        "s = ReduceMax <keepdims = 0> (x) t = Constant <value_float = 50.0> () c = Greater(s, t)",
+        "s = Shape <start = 0, end = 1> (x) n = Squeeze(s) c = Greater(n, hundred)",
+    ],
+)
+def test_both_branches_are_run(condition: str) -> None:
+    before = branching(condition)
+    assert check(before, before).reason == ""
+    assert check(before, branching(condition, then="Neg")).status == "differs"
+    assert check(before, branching(condition, other="Neg")).status == "differs"
+
+
+def test_a_branch_that_no_input_takes_is_said() -> None:
+    before = branching(
+        "s = Sin(x) m = ReduceMax <keepdims = 0> (s) t = Constant <value_float = 2.0> () c = Greater(m, t)"
+    )
+    found = check(before, before)
+    assert found.status == "held" and "the then-branch of 'y' was never run" in found.reason
+
+
+def test_an_output_that_is_always_zero_is_said() -> None:
+    before = text(X + "{ s = Sin(x) t = Sub(s, s) y = Relu(t) }")
+    found = check(before, before)
+    assert found.status == "held" and "'y' was 0, NaN or empty on every input tried" in found.reason
+
+
+def test_activations_count_toward_the_memory_limit() -> None:
+    model = text(
+        "g (float[1] x) => (float z) <int64[1] s = {30000000}> "
+        "{ e = Expand(x, s) r = Relu(e) z = ReduceMax <keepdims = 0> (r) }"
+    )
+    found = check(model, model, memory=50 << 20)
+    assert found.status == "not-run" and "--verify-memory" in found.reason
+
+
+def test_defaults_are_overridden() -> None:
+    head = "g (float[4] x, float[4] b) => (float[4] y) <float[4] b = {1, 2, 3, 4}"
+    before = text(head + "> { y = Add(x, b) }")
+    assert check(before, before).status == "held"
+    assert check(before, text(head + ", float[4] c = {1, 2, 3, 4}> { y = Add(x, c) }")).status == "differs"
+    gone = text("g (float[4] x) => (float[4] y) <float[4] b = {1, 2, 3, 4}> { y = Add(x, b) }")
+    assert "'b'" in check(before, gone).reason and check(before, gone).status == "differs"
+
+
+def test_an_input_that_gets_a_rank_is_run_with_it() -> None:
+    before = text("g (float[n] x) => (float[n] y) { y = Relu(x) }")
+    before.graph.input[0].type.tensor_type.ClearField("shape")
+    before.graph.output[0].type.tensor_type.ClearField("shape")
+    assert check(before, text("g (float[3,4] x) => (float[3,4] y) { y = Relu(x) }")).status == "held"
+
+
+def test_a_step_of_a_quantised_tensor_needs_other_floats() -> None:
+    head = "g (float[1,10000] x) => (uint8[1,10000] y) <float s = {0.05}, uint8 z = {128}"
+    before = text(head + "> { y = QuantizeLinear(x, s, z) }")
+    tail = (
+        ", int64[1] st = {0}, int64[1] e = {9995}, int64[1] f = {10000}, int64[1] a = {1}, uint8 one = {1}> "
+        "{ r = QuantizeLinear(x, s, z) p = Slice(r, st, e, a) q = Slice(r, e, f, a) t = Add(q, one) "
+        "y = Concat <axis = 1> (p, t) }"
+    )
+    assert check(before, text(head + tail)).status == "differs"
+
+
+def test_a_float32_tensor_behind_float16_may_move_by_its_roundings() -> None:
+    body = "g (float16[4,64] x) => (float[4,64] y) { a = Add(x, x) %s w = Cast <to = 1> (b) y = Mul(w, w) }"
+    before, after = text(body % "h = Add(a, x) b = Add(h, a)"), text(body % "h = Add(a, a) b = Add(h, x)")
+    assert check(before, after).status == "held"
+    assert check(before, text(body % "h = Add(a, a) b = Add(h, a)")).status == "differs"
+
+
+def test_double_norms_are_computed_in_double() -> None:
+    norm = "com.microsoft.GroupNorm <groups = 4, channels_last = 1, activation = %d> (x, a, b)"
+    head = "g (double[2,8,4,8] x, double[8] a, double[8] b) => (double[2,8,4,8] y) "
+    after = text(head + "{ h = " + norm % 0 + " s = Sigmoid(h) y = Mul(h, s) }")
+    assert check(text(head + "{ y = " + norm % 1 + " }"), after).status == "held"
+
+
+def test_an_operator_that_came_later_is_somebodys_own() -> None:
+    before = text(X + "{ y = Swish <beta = 1.5> (x) }", 23)
+    found = check(before, text(X + "{ s = Sigmoid(x) y = Mul(x, s) }", 23))
+    assert found.status == "not-run" and "Swish" in found.reason

@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from onnx import TensorProto, helper, parser
 
-from graphkit import BadOption, rewrite
+from graphkit import BadOption, Size, rewrite
 from graphkit.testing import run
 from graphkit_passes.fix_shapes import FixShapes
 
@@ -45,6 +45,8 @@ def shapes(proto: onnx.ModelProto) -> dict[str, list[int | str]]:
         ("x=?x3xhx7,k=4", ["batch", 3, "h", 7], ["batch", 4]),
         ("z=2x?,h=6", [2, 3, 6, "w"], [2, "k"]),
         ("x=2x?x?x?,batch=2", [2, 3, "h", "w"], [2, "k"]),
+        ("x=1X3X8X9", [1, 3, 8, 9], [1, "k"]),
+        ("x=?X3xhX7", ["batch", 3, "h", 7], ["batch", "k"]),
         ("", ["batch", 3, "h", "w"], ["batch", "k"]),
     ],
 )
@@ -58,7 +60,7 @@ def test_inputs_and_symbols(spec: str, x: list[int | str], z: list[int | str]) -
     ("spec", "said"),
     [
         (
-            "nope=3",
+            "nope=5",
             "'nope' is neither an input nor a symbol; inputs are x (batchx3xhxw), z (batchxk), f (?); s",
         ),
         ("x=1x3x8", "input 'x' has 4 dims (batchx3xhxw), not 3"),
@@ -81,6 +83,46 @@ def test_what_is_refused(spec: str, said: str) -> None:
         fix(model(TWO), spec)
     assert said in str(error.value)
     assert "\n" not in str(error.value)
+
+
+@pytest.mark.parametrize(
+    ("spec", "said"),
+    [
+        ("bacth=5", "did you mean 'batch'?"),
+        ("batch=1,k=1,height=5", "neither an input nor a symbol"),
+        ("max_size=1M", "did you mean 'max-size'?"),
+        ("nope=1x3", "neither an input nor a symbol"),
+        ("nope=0", "neither an input nor a symbol"),
+    ],
+)
+def test_a_name_that_the_model_does_not_have(spec: str, said: str) -> None:
+    with pytest.raises(BadOption) as error:
+        fix(model(TWO), spec)
+    assert said in str(error.value)
+
+
+def test_a_symbol_that_has_its_size_already_is_a_note() -> None:
+    before = model("g (float[n,m] x) => (float[n,m] y) { y = Relu (x) }")
+    once, _ = fix(before, "n=2")
+    again, report = fix(once, "n=2")
+    assert again.SerializeToString() == once.SerializeToString()
+    assert report.rewrites == 0
+    assert report.notes == ("no input has a dim 'n' (any more), so nothing is done for it",)
+    with pytest.raises(BadOption, match="symbols are m"):
+        fix(once, "n=3")
+    both, _ = fix(before, "n=2,m=3")
+    again, report = fix(both, "n=2,m=3")
+    assert (again.SerializeToString(), len(report.notes)) == (both.SerializeToString(), 2)
+    assert fix(both, "other=9")[1].rewrites == 0
+
+
+def test_max_size_is_a_name_and_max_size_with_a_dash_the_option() -> None:
+    made = FixShapes.from_spec("max_size=3,max-size=1k")
+    assert made == FixShapes(max_size=Size(1024), sizes={"max_size": "3"})
+    assert FixShapes.from_spec(str(made).partition(":")[2]) == made
+    assert FixShapes.from_values({"max_size": 3}) == FixShapes(sizes={"max_size": "3"})
+    after, _ = fix(model("g (float[max_size] x) => (float[max_size] y) { y = Relu (x) }"), "max_size=3")
+    assert shapes(after) == {"x": [3], "y": [3]}
 
 
 def test_dims_called_question_mark_are_not_one_symbol() -> None:
@@ -127,6 +169,62 @@ def test_names_with_separators_in_them(name: str, spec: str) -> None:
     )
     after, _ = fix(before, spec)
     assert shapes(after) == {name: [2, 3], "y": [2, 3]}
+
+
+@pytest.mark.parametrize(
+    ("spec", "said"),
+    [
+        ("images=1,3,640,640", "fix-shapes:images=1x3x640x640"),
+        ("images=[1,3,640,640]", "fix-shapes:images=1x3x640x640"),
+        ("max-size=1k,images=(1, 3, 640, 640),batch=1", "fix-shapes:images=1x3x640x640"),
+        ("images:1x3x640x640", "fix-shapes:images=1x3x640x640"),
+        ("images:0:1x3", "fix-shapes:images:0=1x3"),
+        ("images=batch,3,?,640", "fix-shapes:images=batchx3x?x640"),
+        ("1x3x640x640", "fix-shapes:images=1x3x640x640"),
+        ("images=1,3/2", "fix-shapes:images=1x3x640x640"),
+    ],
+)
+def test_a_shape_written_in_another_way_is_told_how_it_is_written(spec: str, said: str) -> None:
+    with pytest.raises(BadOption) as error:
+        FixShapes.from_spec(spec)
+    assert str(error.value) == f"a shape is written 1x3x640x640: --pass {said}"
+
+
+@pytest.mark.parametrize(
+    ("spec", "said"),
+    [
+        ("batch=1,width", "'width' needs a value: write width=640"),
+        ("batch", "'batch' needs a value: write batch=640"),
+        ("x=1x3,x=1x3", "has option 'x' twice"),
+        ("max-size", "needs a value: write max-size="),
+        ("max-size=lots", "must be"),
+    ],
+)
+def test_options_that_are_no_shape(spec: str, said: str) -> None:
+    with pytest.raises(BadOption, match=said):
+        FixShapes.from_spec(spec)
+
+
+@pytest.mark.parametrize("text", ["x=[1x3x8x9]", "x=1 x 3 x 8 x 9", "x=(1x3x8x9"])
+def test_brackets_and_spaces_are_no_shape(text: str) -> None:
+    with pytest.raises(BadOption, match="is no shape; write sizes with x between them"):
+        fix(model(TWO), text)
+
+
+def test_a_recipe_may_write_a_list_or_a_number() -> None:
+    values = {"x": [1, 3, "h", 9], "k": 4, "max-size": "1k", "f": []}
+    assert FixShapes.from_values(values) == FixShapes(
+        max_size=Size(1024), sizes={"x": "1x3xhx9", "k": "4", "f": "scalar"}
+    )
+    with pytest.raises(BadOption, match="must be text"):
+        FixShapes.from_values({"k": 1.5})
+    with pytest.raises(BadOption, match="must be text"):
+        FixShapes.from_values({"k": True})
+
+
+def test_without_sizes_a_note_says_so() -> None:
+    assert "no sizes were given" in fix(model(TWO), "")[1].notes[0]
+    assert not fix(model(TWO), "batch=1")[1].notes
 
 
 def test_a_symbol_with_an_x_in_its_name() -> None:
@@ -214,7 +312,7 @@ def test_every_shape_that_fits_is_taken(x: list[Any], z: list[Any], a: int, b: i
 @settings(max_examples=50, deadline=None)
 @given(st.dictionaries(st.text(min_size=1), st.text()))
 def test_the_spec_builds_the_pass_again(sizes: dict[str, str]) -> None:
-    known = {"max-size", "max_size", "sizes"}
+    known = {"max-size", "sizes"}
     kept = {k: v for k, v in sizes.items() if k.strip() not in known}
     made = FixShapes(sizes=kept)
     assert FixShapes.from_spec(str(made).partition(":")[2]) == made

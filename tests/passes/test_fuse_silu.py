@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import onnx
@@ -109,3 +110,21 @@ def test_a_factor_that_is_an_input_with_a_default_is_none() -> None:
     after, report = run("fuse-silu", model)
     assert after == model
     assert "a gate" in report.refusals[0].reason
+
+
+@pytest.mark.filterwarnings("error")
+@pytest.mark.parametrize(
+    ("factor", "said"),
+    [
+        (np.float32(np.nan), "its factor 'k' is not a number (NaN)"),
+        (np.float64(1e300), "its factor 'k' is a double that the attribute, a float32, cannot hold"),
+    ],
+)
+def test_a_factor_that_is_no_attribute(factor: np.floating[Any], said: str) -> None:
+    kind = "float" if factor.dtype == np.float32 else "double"
+    text = f'<ir_version: 10, opset_import: ["": 24]>\ng ({kind}[2] x) => ({kind}[2] y)'
+    before = onnx.parser.parse_model(text + "{ a = Mul (x, k) s = Sigmoid (a) y = Mul (x, s) }")
+    before.graph.initializer.append(numpy_helper.from_array(np.asarray(factor), "k"))
+    after, report = run("fuse-silu", before)
+    assert after.SerializeToString() == before.SerializeToString()
+    assert [r.reason for r in report.refusals] == [said]

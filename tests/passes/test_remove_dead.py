@@ -288,3 +288,11 @@ def test_any_model_is_peeled(model: onnx.ModelProto) -> None:
     assert bare == wanted
     lost = Counter(report.nodes_before) - Counter(report.nodes_after)
     assert report.rewrites > 0 or (not lost and got == model)
+
+
+def test_a_note_says_how_much_of_what_went() -> None:
+    _, report = trimmed(
+        "g (float[2] x) => (float[2] y) <float[2] w = {1, 2}> { y = Neg (x)  a = Abs (x)  b = Relu (a) }"
+    )
+    assert report.notes == ("removed 2 nodes, 1 initializer",) and report.rewrites == 3
+    assert trimmed("g (float[2] x) => (float[2] y) { y = Neg (x) }")[1].notes == ()

@@ -232,3 +232,49 @@ def test_names_can_be_added() -> None:
         "Other",
     ]
     assert str(Silu(ops=("mine::Act", "B"))) == "silu:ops=mine::Act+B"
+
+
+SWISH_OF_CALLER = (
+    '\n<opset_import: ["": 24, "p": 1], domain: "p">\nf <al> (a) => (b) {'
+    " c = Swish <alpha: float = @al> (a) b = Tanh (c) }"
+)
+HANDS_ON = (
+    '\n<opset_import: ["": 24, "p": 1], domain: "p">\nh <be{}> (a) => (b) {{ b = p.f <al: float = @be> (a) }}'
+)
+
+
+@pytest.mark.parametrize(
+    ("body", "handed_on", "constants"),
+    [
+        ("y = p.f <al = 2.0> (x)", None, 1),
+        ("y = p.f (x)", None, 0),
+        ("y = p.h (x)", "", 0),
+        ("y = p.h <be = 2.0> (x)", "", 1),
+        ("t = p.h (x) y = p.f <al = 3.0> (t)", ": float = 2.0", 1),
+        ("t = p.h (x) y = p.f <al = 3.0> (t)", "", None),
+        ("t = p.f (x) y = p.f <al = 3.0> (t)", None, None),
+        ("y = Relu (x)", "", 0),
+    ],
+)
+def test_a_factor_of_the_caller_is_used_when_all_callers_give_it(
+    body: str, handed_on: str | None, constants: int | None
+) -> None:
+    text = f'<ir_version: 10, opset_import: ["": 24, "p": 1]>\ng (float[2] x) => (float[2] y) {{ {body} }}'
+    hands_on = "" if handed_on is None else HANDS_ON.format(handed_on)
+    before = onnx.parser.parse_model(text + SWISH_OF_CALLER + hands_on)
+    after, report = run("silu", before)
+    inner = next(f for f in after.functions if f.name == "f")
+    if constants is None:
+        assert after == before
+        assert "which some calls of the function leave out" in str(report.refusals[0])
+    else:
+        assert [n.op_type for n in inner.node].count("Constant") == constants
+        assert "Swish" not in {n.op_type for n in inner.node}
+
+
+@pytest.mark.filterwarnings("error")
+def test_a_factor_beyond_float16_is_refused_in_silence() -> None:
+    before = parse("g (float16[2] x) => (float16[2] y) { y = Swish <alpha = -70000.0> (x) }")
+    after, report = run("silu", before)
+    assert after == before
+    assert [r.reason for r in report.refusals] == ["its factor -70000 is beyond the range of float16"]

@@ -162,3 +162,12 @@ def test_any_model(model: onnx.ModelProto, unnamed: bool) -> None:
     assert report.rewrites == changed
     for was, now in zip((model.graph, *model.functions), (got.graph, *got.functions), strict=True):
         assert list(was.input) == list(now.input) and list(was.output) == list(now.output)
+
+
+def test_a_note_says_how_many_names_are_new() -> None:
+    text = (
+        '<ir_version: 10, opset_import: ["": 21]> g (float[2] x) => (float[2] y) {'
+        " [a] h = Neg (x)  [a] i = Abs (h)  [b] y = Relu (i) }"
+    )
+    report = UniqueNames().run(Model.from_proto(onnx.parser.parse_model(text)))
+    assert report.notes == ("named anew 1 node",)

@@ -95,7 +95,7 @@ def test_a_regular_expression_needs_no_doubling() -> None:
     [
         ("count=many", "everything:count must be integer, not 'many'"),
         ("flag=perhaps", "must be true|false"),
-        ("size=big", "must be size"),
+        ("size=big", "must be a size such as 512k or 1M"),
         ("mode=medium", "must be fast|slow|3"),
         ("colour=green", "must be red|dark,blue"),
         ("numbers=1+x", "must be integer"),

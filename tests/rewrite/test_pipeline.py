@@ -13,6 +13,7 @@ import pytest
 import graphkit
 from graphkit import BadInput, BadOutput, Model, PassFailed, RewriteRefused, Verification, rewrite
 from graphkit.rewrite import pipeline
+from graphkit.rewrite.bisect import first
 from tests.rewrite.helpers import CALLS, SILU_TWICE, ops, proto, saved
 
 SCRIPT = Path(__file__).with_name("script.py")
@@ -146,9 +147,9 @@ def test_inputs_of_ones_own(source: Path) -> None:
 
 def test_bisecting_finds_the_first_that_holds() -> None:
     for count in range(1, 9):
-        for first in range(1, count + 1):
+        for least in range(1, count + 1):
             asked: list[int] = []
-            assert pipeline._first(count, lambda n, k=first, a=asked: a.append(n) or n >= k) == first  # type: ignore[misc]
+            assert first(count, lambda n, k=least, a=asked: a.append(n) or n >= k) == least  # type: ignore[misc]
             assert len(asked) <= 3
 
 
@@ -260,3 +261,53 @@ def test_inputs_keep_their_order() -> None:
     made = proto("g (float[2] x, float[2] z) => (float[2] y) { y = Sub (x, z) }")
     with pytest.raises(RewriteRefused, match="the inputs are z, x, were x, z"):
         rewrite(made, [function_pass(turn)()])
+
+
+def test_a_proof_can_be_required(source: Path) -> None:
+    out = source.with_name("out.onnx")
+    with pytest.raises(RewriteRefused, match="a proof is required: .*; nothing was written") as caught:
+        rewrite(source, [DOUBLING], out, verify_memory=1, require_proof=True)
+    assert caught.value.report.verification.status == "not-run" and not out.exists()  # type: ignore[attr-defined]
+    assert rewrite(source, [], out, require_proof=True).verification.status == "unchanged"
+    assert rewrite(source, [DOUBLING], out, require_proof=True).verification.status == "held"
+
+
+def test_arguments_that_are_none(source: Path) -> None:
+    with pytest.raises(graphkit.BadOption, match="leave out one"):
+        rewrite(source, verify=False, require_proof=True)
+    with pytest.raises(graphkit.BadOption, match="seed must be 0 or more, not -5"):
+        rewrite(source, seed=-5)
+    with pytest.raises(TypeError, match=r'must be a list of passes, such as \["silu"\], not a str'):
+        rewrite(source, "silu")
+    with pytest.raises(TypeError, match=r"takes a ModelProto in memory, not a str; onnx.load"):
+        graphkit.apply("d.onnx", DOUBLING)  # type: ignore[arg-type]
+
+
+def test_help_shows_the_function() -> None:
+    import inspect
+    import pydoc
+
+    shown = pydoc.plain(pydoc.render_doc(graphkit.rewrite))
+    assert "Run passes on a model" in shown and "require_proof" in shown
+    assert "source" in inspect.signature(graphkit.rewrite).parameters
+    with pytest.raises(AttributeError, match="no attribute 'nothing'"):
+        _ = graphkit.rewrite.nothing  # type: ignore[attr-defined]
+
+
+def test_what_onnx_does_not_know_hides_no_new_complaint(tmp_path: Path) -> None:
+    text = SILU_TWICE.replace("c = Constant", "n = NoSuchPlugin (x) c = Constant")
+    source = saved(text, tmp_path / "in.onnx")
+    with pytest.raises(PassFailed, match="Invalid' left a model that onnx.checker refuses: .*NoSuchOperator"):
+        rewrite(source, [DOUBLING, f"{SCRIPT}:Invalid"], tmp_path / "out.onnx")
+    assert names(tmp_path) == ["in.onnx"]
+
+
+def test_without_a_pass_an_export_that_fails_blames_none(
+    source: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail(model: Model) -> None:
+        raise ValueError("odd")
+
+    monkeypatch.setattr(Model, "export", fail)
+    with pytest.raises(BadInput, match="in.onnx: cannot be written: odd"):
+        rewrite(source)

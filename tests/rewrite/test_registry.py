@@ -154,3 +154,33 @@ def test_entry_points_to_a_class_a_module_and_nothing(folder: Path) -> None:
     registry.installed.cache_clear()
     with pytest.raises(BadPass, match="no module no_such_package_here"):
         passes()
+
+
+def test_a_clash_or_a_broken_entry_breaks_only_itself(folder: Path) -> None:
+    install(folder, "clash_c", {"same": PASS.format("same"), "fine_one": PASS.format("fine-one")})
+    install(folder, "clash_d", {"same": PASS.format("same")})
+    install(folder, "lost", {}, "no_such_package_there")
+    registry.installed.cache_clear()
+    assert build("fine-one").name == "fine-one"
+    from click.testing import CliRunner
+
+    from graphkit.cli import main
+
+    lines = CliRunner().invoke(main, ["passes"]).stdout.splitlines()
+    (clash,) = (line for line in lines if line.startswith("same "))
+    assert "cannot be used: two installed passes are named 'same'" in clash and "clash_c, clash_d" in clash
+    assert any(line.startswith("lost ") and "no module no_such_package_there" in line for line in lines)
+
+
+@pytest.mark.parametrize(
+    ("spec", "said"),
+    [
+        ("Double-UP", "did you mean double-up"),
+        ("double", "did you mean double-up"),
+        ("double-up,other", "give each pass its own --pass"),
+        ("./fn:swish", r"a pass in a file is written ./fn.py:NAME"),
+    ],
+)
+def test_what_was_meant(plugin: None, spec: str, said: str) -> None:
+    with pytest.raises(UnknownPass, match=said):
+        build(spec)

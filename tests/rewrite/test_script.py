@@ -59,7 +59,7 @@ def test_a_function_that_leaves_the_nodes_out_of_order() -> None:
     [
         ("crash", r"crash' failed: KeyError: 'axis' \(script.py:\d+\)"),
         ("leave", r"leave' failed: SystemExit: 3 \(script.py:\d+\)"),
-        ("number", "returned a int, not a graph or None"),
+        ("number", "returned an int, not a graph or None"),
         ("Cyclic", "left a graph that is not valid: main has a cycle: "),
         ("Restless", "does not come to rest"),
     ],
@@ -109,3 +109,88 @@ def test_the_only_pass_of_a_file_needs_no_name(tmp_path: Path) -> None:
 def test_a_builtin_is_no_pass() -> None:
     with pytest.raises(BadPass):
         function_pass(type)
+
+
+CLASSES = """
+from graphkit import PatternPass
+class Merge(PatternPass):
+    "Merges."
+    name = "merge-scales"
+    def pattern(self, op, x): return op.Mul(x, 2.0)
+    def rewrite(self, op, m): {body}
+class Bad(PatternPass):
+    name = "bad"
+    def pattern(self, op, x): return op.Mul(x, 2.0)
+def swish_to_sig(graph, path): pass
+"""
+
+
+@pytest.fixture
+def classes(tmp_path: Path) -> Path:
+    file = tmp_path / "mine.py"
+    file.write_text(CLASSES.format(body="return op.Add(m.x, m.x)"))
+    return file
+
+
+def test_the_name_of_a_pass_names_it_too(classes: Path) -> None:
+    step = build(f"{classes}:merge-scales")
+    assert str(step) == f"{classes}:merge-scales" and type(step) is type(build(f"{classes}:Merge"))
+
+
+@pytest.mark.parametrize(
+    ("name", "kind", "said"),
+    [
+        ("merge_scale", BadPass, "did you mean merge-scales"),
+        ("Swish_to_sig", BadPass, "did you mean swish_to_sig"),
+        ("zzz", BadPass, "has no 'zzz'; it has Merge, swish_to_sig"),
+        ("Bad", BadPass, "pass class Bad in .* has no method rewrite"),
+        ("swish_to_sig", BadOption, r"needs path=…; see `graphkit explain .*mine.py:swish_to_sig`"),
+        ("merge-scales:limit=10", BadOption, "has no option 'limit'"),
+    ],
+)
+def test_a_wrong_name_in_a_file(classes: Path, name: str, kind: type[Exception], said: str) -> None:
+    with pytest.raises(kind, match=said):
+        build(f"{classes}:{name}")
+
+
+@pytest.mark.parametrize(
+    ("body", "said"),
+    [
+        ("op.Add(m.x, m.x)", "rewrite returned None; return what replaces the pattern$"),
+        ("return 3", "rewrite returned 3, of type int; return a tensor"),
+        ("return m.x, None", "returned 2 results; the pattern makes 1 tensor$"),
+        ("return m.value('c')", r"the pattern binds no 'c'; it binds x \(mine.py:7\)"),
+        ("return m['c']", r"the pattern binds no 'c'; it binds x"),
+        ("return m.c", r"the pattern binds no 'c'; it binds x \(mine.py:7\)"),
+        ("import json; json.loads('{')", r"JSONDecodeError: .* \(mine.py:7\)"),
+    ],
+)
+def test_mistakes_in_a_pattern_class(classes: Path, body: str, said: str) -> None:
+    classes.write_text(CLASSES.format(body=body))
+    with pytest.raises(PassFailed, match=said):
+        apply(proto(SILU_TWICE), f"{classes}:Merge")
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        (
+            "from graphkit import *\nclass A(Pass):\n  x: object = option(default=[], help='')",
+            r"list.*a.py:3\)",
+        ),
+        ("from graphkit import *\nclass A(Pass):\n  x: object = []", r"class A: mutable default.*\(a.py:2\)"),
+        ("def f(g, names=()): pass", "option 'names' of .*a.py:f needs an annotation"),
+        ("def f(g, names=[]): pass", "option 'names' of .*a.py:f has a list for its default"),
+    ],
+)
+def test_defaults_that_are_no_option(tmp_path: Path, text: str, said: str) -> None:
+    (tmp_path / "a.py").write_text(text)
+    with pytest.raises(BadPass, match=said):
+        build(f"{tmp_path}/a.py:f")
+
+
+def test_a_tuple_without_annotation_is_a_list_of_its_kind(tmp_path: Path) -> None:
+    (tmp_path / "a.py").write_text("def f(g, names=('a',), sizes=dict): pass")
+    assert build(f"{tmp_path}/a.py:f:names=b+c").names == ("b", "c")  # type: ignore[attr-defined]
+    with pytest.raises(BadPass, match="f:sizes is of type type, which cannot be spelled"):
+        build(f"{tmp_path}/a.py:f:sizes=3")
