@@ -8,7 +8,7 @@ BENCH  := .cache/bench-venv
 JOBS   ?= 2
 
 .DEFAULT_GOAL := help
-.PHONY: help venv demo test slow lint docs bench clean
+.PHONY: help venv demo test lint docs bench clean
 
 help:  ## say what there is
 	@grep -hE '^[a-z]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z]+):.*## /make \1\t/' | expand -t 14
@@ -37,12 +37,9 @@ demo: $(STAMP)  ## rewrite a detector, compare its numbers, and ask TensorRT-RTX
 	@echo
 	@$(BIN)/python fixtures/demo/verdict.py fixtures/demo/detector.onnx demo/detector.onnx
 
-test: $(STAMP)  ## every fast test, with coverage
-	$(BIN)/python -m pytest -m 'not slow and not gpu' -n $(JOBS) \
+test: $(STAMP)  ## every test (but those for a GPU), with coverage
+	$(BIN)/python -m pytest -m 'not gpu' -n $(JOBS) \
 		--cov --cov-report=term --cov-fail-under=95
-
-slow: $(STAMP)  ## the tests that take minutes or large downloads
-	$(BIN)/python -m pytest -m 'slow and not gpu' -n $(JOBS)
 
 lint: $(STAMP)  ## style, types and import contracts
 	$(BIN)/ruff check .

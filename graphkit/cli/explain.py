@@ -18,10 +18,11 @@ if TYPE_CHECKING:
 @click.argument("name", metavar="PASS", type=PassSpec())
 def command(name: str) -> None:
     """Show what PASS does, when it refuses, and its options."""
-    from graphkit.rewrite.registry import pass_class
-    from graphkit.rewrite.script import is_script
+    from graphkit.rewrite.registry import parsed
 
-    cls = pass_class(name if is_script(name) else name.partition(":")[0])
+    cls, arguments = parsed(name)
+    if arguments:
+        cls.from_spec(arguments)  # options that the pass does not have are said
     page = page_of(cls)
     if sys.stdout.isatty():
         from rich.console import Console

@@ -270,6 +270,7 @@ class Comparison:
                 for n, x in self.moved.items()
             ),
         ]
+        notes.extend(signature.changes(self.before.outline, self.after.outline, self.names))
         if self.excused:
             outputs = [o.name for o in self.before.outline.graph.output if o.name in self.excused]
             listed = ", ".join(outputs or sorted(self.excused))

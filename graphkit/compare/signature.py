@@ -47,6 +47,28 @@ def _inputs(before: ModelProto, after: ModelProto, names: Mapping[str, str]) -> 
     return f"the inputs are {_listed(order)}, were {_listed(kept)}" if order != kept else ""
 
 
+def changes(before: ModelProto, after: ModelProto, names: Mapping[str, str]) -> list[str]:
+    """What callers of the model have to know: ends with new names, inputs that take fewer sizes."""
+    told = [f"'{old}' is called '{new}' now" for old, new in names.items()]
+    now = {i.name: i.type for i in after.graph.input}
+    for info in before.graph.input:
+        name = names.get(info.name, info.name)
+        old, new = _spelled(info.type), _spelled(now[name]) if name in now else ""
+        if old and new and old != new:
+            told.append(f"input '{name}' is {new} now, was {old}")
+    return told
+
+
+def _spelled(kind: TypeProto) -> str:
+    """The shape of a tensor type as [1, 3, height]; empty when there is none."""
+    tensor = tensor_type(kind)
+    if tensor is None or not tensor.HasField("shape"):
+        return ""
+    dims = tensor.shape.dim
+    sizes = (str(d.dim_value) if d.HasField("dim_value") else d.dim_param or "?" for d in dims)
+    return f"[{', '.join(sizes)}]"
+
+
 def _types(a: TypeProto, b: TypeProto) -> str:
     if a.WhichOneof("value") != b.WhichOneof("value"):
         return f"is a {b.WhichOneof('value')}, was a {a.WhichOneof('value')}"

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass
-from itertools import permutations
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from graphkit.model.constants import agrees, equals
@@ -102,10 +101,22 @@ def _calls(term: Term) -> Iterator[Call]:
             yield from _calls(part)
 
 
+@dataclass(frozen=True)
+class _Spread:
+    """Arguments of a commutative call that have no input yet, with their places, and the inputs left.
+
+    ``after`` is the input that the same argument took last: one that is there twice takes them in order.
+    """
+
+    args: tuple[tuple[int, Term], ...]
+    free: tuple[int, ...]
+    after: int = -1
+
+
 class _Goal(NamedTuple):
     """``tensor``, an input of ``reader``, has to match ``term``; and then ``rest``."""
 
-    term: Term
+    term: Term | _Spread
     tensor: Tensor | None
     reader: Node | None
     rest: _Goal | None
@@ -124,6 +135,7 @@ class _State:
 
 
 _EMPTY = _State({}, {}, {})
+_SPREADS = 5000  # ways to place three arguments or more of one call that are tried at a node
 _Step = tuple[_Goal | None, _State]
 
 
@@ -227,8 +239,13 @@ def _is_a(scope: Scope, node: Node, call: Call) -> bool:
 def _solve(scope: Scope, term: Term, tensor: Tensor, state: _State) -> Iterator[_State]:
     """Depth-first search over goals; alternatives that were not tried yet wait on the stack."""
     stack: list[_Step] = [(_Goal(term, tensor, None, None), state)]
+    spreads = 0
     while stack:
         goal, now = stack.pop()
+        if goal is not None and isinstance(goal.term, _Spread) and len(goal.term.args) > 2:
+            spreads += 1
+            if spreads > _SPREADS:
+                return
         if goal is None:
             yield now
         else:
@@ -238,7 +255,10 @@ def _solve(scope: Scope, term: Term, tensor: Tensor, state: _State) -> Iterator[
 def _step(scope: Scope, goal: _Goal, state: _State) -> Iterator[_Step]:
     """The ways to meet one goal: what is left to meet, and what is bound then."""
     term, tensor, rest = goal.term, goal.tensor, goal.rest
-    absent = tensor is None or (tensor.name == "" and not tensor.inputs)
+    if isinstance(term, _Spread):
+        yield from _spread(term, goal, state)
+        return
+    absent = _is_absent(tensor)
     if term is None or absent:
         yield from _missing(term, rest, state) if absent else ()
     elif isinstance(term, Maybe):
@@ -297,12 +317,63 @@ def _node(scope: Scope, call: Call, node: Node, rest: _Goal | None, state: _Stat
     if attrs is None:
         return
     after = _State(state.bound, attrs, {**state.calls, id(call): (call, node)})
-    for args in _orders(call, node):
-        goals = rest
-        for place in range(len(args) - 1, -1, -1):
-            tensor = node.inputs[place] if place < len(node.inputs) else None
-            goals = _Goal(args[place], tensor, node, goals)
-        yield goals, after
+    if _count(node.inputs) > len(call.args):
+        return
+    if commutes(call.domain, call.op) and len(call.args) > 1:
+        places = tuple(range(len(call.args)))
+        yield _Goal(_Spread(_rarest_first(scope, call, node, state), places), None, node, rest), after
+        return
+    goals = rest
+    for place in range(len(call.args) - 1, -1, -1):
+        goals = _Goal(call.args[place], _input(node, place), node, goals)
+    yield goals, after
+
+
+def _input(node: Node, place: int) -> Tensor | None:
+    return node.inputs[place] if place < len(node.inputs) else None
+
+
+def _is_absent(tensor: Tensor | None) -> bool:
+    return tensor is None or (tensor.name == "" and not tensor.inputs)
+
+
+def _spread(spread: _Spread, goal: _Goal, state: _State) -> Iterator[_Step]:
+    """Give the next argument each input that is left, its own place first."""
+    if not spread.args:
+        yield goal.rest, state
+        return
+    (own, term), *others = spread.args
+    for place in sorted(spread.free, key=lambda p: p != own):
+        if place > spread.after:
+            twice = bool(others) and term is not None and others[0][1] is term
+            free = tuple(p for p in spread.free if p != place)
+            left = _Goal(_Spread(tuple(others), free, place if twice else -1), None, goal.reader, goal.rest)
+            yield _Goal(term, _input(goal.reader, place), goal.reader, left), state
+
+
+def _rarest_first(scope: Scope, call: Call, node: Node, state: _State) -> tuple[tuple[int, Term], ...]:
+    """The arguments with their places: those that the fewest inputs can stand for come first."""
+    inputs = [_input(node, place) for place in range(len(call.args))]
+    first: dict[int, int] = {}
+    for place, term in enumerate(call.args):
+        first.setdefault(id(term), place)
+    fits = {id(t): sum(_could_be(scope, t, i, state) for i in inputs) for t in call.args}
+    return tuple(
+        sorted(
+            enumerate(call.args), key=lambda a: (fits[id(a[1])], isinstance(a[1], Var), first[id(a[1])], a[0])
+        )
+    )
+
+
+def _could_be(scope: Scope, term: Term, tensor: Tensor | None, state: _State) -> bool:
+    """Whether a tensor can stand for a term, as far as a glance tells."""
+    if term is None or _is_absent(tensor):
+        return _is_absent(tensor) and (term is None or isinstance(term, Maybe))
+    if isinstance(term, Var):
+        return state.bound.get(term.name, tensor) is tensor
+    call = term.call if isinstance(term, Output) else term
+    maker = scope.graph.producer(tensor) if isinstance(call, Call) else None
+    return not isinstance(call, Call) or (maker is not None and _is_a(scope, maker, call))
 
 
 def _count(tensors: Sequence[Tensor]) -> int:
@@ -311,21 +382,6 @@ def _count(tensors: Sequence[Tensor]) -> int:
     while count and not tensors[count - 1].name:
         count -= 1
     return count
-
-
-def _orders(call: Call, node: Node) -> Iterator[Sequence[Term]]:
-    """The orders in which the node's inputs can stand for the call's arguments."""
-    if _count(node.inputs) > len(call.args):
-        return
-    if not commutes(call.domain, call.op) or len(call.args) < 2:
-        yield call.args
-        return
-    seen: set[tuple[int, ...]] = set()
-    for args in permutations(call.args):
-        key = tuple(map(id, args))
-        if key not in seen:
-            seen.add(key)
-            yield args
 
 
 def _attributes(graph: Graph, call: Call, node: Node, bound: dict[str, Any]) -> dict[str, Any] | None:

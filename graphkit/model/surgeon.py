@@ -33,12 +33,19 @@ Variable: Any = _gs.Variable
 Constant: Any = _gs.Constant
 AttributeRef: Any = _gs.Node.AttributeRef
 
+_gs.logger.G_LOGGER.severity = _gs.logger.G_LOGGER.CRITICAL  # its lines are none of ours
+
 _DATA_FIELDS = frozenset({4, 5, 6, 7, 9, 10, 11})  # float, int32, string, int64, raw, double, uint64
 _SMALL = 4096
 _MAX_TENSOR_FIELDS = 4096
 
 # GraphSurgeon leaves these as ONNX enums, since numpy has no such type; its users rely on that.
 _NOT_NUMPY = frozenset({16, 17, 18, 19, 20})
+
+
+def imported(model: onnx.ModelProto) -> Surgeon:
+    """A message as GraphSurgeon's own importer reads it: what ``gs.export_onnx`` made, read back."""
+    return _gs.import_onnx(model)
 
 
 def surgeon_dtype(onnx_dtype: int) -> Any:

@@ -25,11 +25,20 @@ def render(report: RewriteReport, *, verbose: bool = False) -> str:
         return "\n".join(lines)
     if lines:
         lines.append("")
-    lines.append(_verification(report.verification))
+    other = report.written and _is_text(report.input) != _is_text(report.output or "")
+    if other and report.verification.status == "unchanged":
+        lines.append("nothing changed: the output is the input, in another format")
+    else:
+        lines.append(_verification(report.verification))
     if report.written:
         unproven = ", unproven" if report.verification.status == "not-run" else ""
         lines.append(f"wrote {report.output}{unproven}")
     return "\n".join(lines)
+
+
+def _is_text(path: str) -> bool:
+    """Whether a model of that name is written as text."""
+    return path.lower().endswith((".onnxtxt", ".onnxtext"))
 
 
 def _table(passes: tuple[PassReport, ...]) -> list[str]:

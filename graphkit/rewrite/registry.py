@@ -103,11 +103,16 @@ def _hint(name: str) -> str:
 
 def build(spec: str) -> Pass:
     """Turn ``silu``, ``silu:key=value`` or ``./file.py:name:key=value`` into a pass, its options checked."""
+    cls, arguments = parsed(spec)
+    return cls.from_spec(arguments)
+
+
+def parsed(spec: str) -> tuple[type[Pass], str]:
+    """The class that a spec names, and the options that it gives, as text."""
     if is_script(spec):
-        cls, arguments = load_script(spec)
-        return cls.from_spec(arguments)
+        return load_script(spec)
     name, _, arguments = spec.partition(":")
-    return pass_class(name).from_spec(arguments)
+    return pass_class(name), arguments
 
 
 def _of_entry(entry: EntryPoint) -> Iterator[Installed]:

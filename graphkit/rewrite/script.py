@@ -7,9 +7,9 @@ import importlib.util
 import inspect
 import re
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from types import ModuleType
+from types import ModuleType, SimpleNamespace
 from typing import TYPE_CHECKING, Any, ClassVar, get_type_hints
 
 from graphkit.errors import BadPass, GraphkitError, PassFailed
@@ -140,15 +140,19 @@ class FunctionPass(Pass):
     """
 
     function: ClassVar[Callable[..., Any]]
+    parameters: ClassVar[Mapping[str, str]] = {}
+    """Field -> the parameter that it stands for: they differ where a pass has an attribute of that name."""
 
     def apply(self, graph: Graph, tally: Tally) -> None:
         """Call the function on the main graph, and count the nodes that came, went or changed."""
-        before = _states(graph)
+        before, bytes_before = _states(graph), _bytes(graph)
         given: dict[str, Any] = {}
         for field in self.options():
             value = getattr(self, field.name)
-            given.update(value) if field.metadata.get("rest") else given.update({field.name: value})
-        result = type(self).function(graph.gs, **given)
+            given.update(value) if field.metadata.get("rest") else given.update(
+                {self.parameters[field.name]: value}
+            )
+        result = _as_graph(type(self).function(graph.gs, **given))
         if result is not None and result is not graph.gs:
             if not all(hasattr(result, a) for a in ("nodes", "inputs", "outputs")):
                 kind = type(result).__name__
@@ -158,6 +162,34 @@ class FunctionPass(Pass):
         after = _states(graph)
         changed = sum(1 for key, state in after.items() if before.get(key) != state)
         tally.rewrite(max(changed, sum(1 for key in before if key not in after)))
+        if not tally.rewrites and bytes_before is not None and not _same(bytes_before, _bytes(graph)):
+            tally.rewrite()  # the model itself: its opset, an input's shape, a constant's values
+
+
+def _as_graph(result: Any) -> Any:
+    """What a function returned; a ModelProto is imported."""
+    import onnx
+
+    from graphkit.model.surgeon import imported
+
+    return imported(result) if isinstance(result, onnx.ModelProto) else result
+
+
+def _bytes(graph: Graph) -> Sequence[bytes | memoryview] | None:
+    """The model as it would be written now; None when it cannot be."""
+    try:
+        return graph.model.export()
+    except Exception:  # said, with the pass to blame, when the result is written
+        return None
+
+
+def _same(before: Sequence[bytes | memoryview], after: Sequence[bytes | memoryview] | None) -> bool:
+    """Whether two exports agree; pieces that are one view of the file are not read."""
+    if after is None:
+        return True
+    if len(before) == len(after):
+        return all(a is b or a == b for a, b in zip(before, after, strict=True))
+    return b"".join(before) == b"".join(after)
 
 
 def _states(graph: Graph) -> dict[int, tuple[Any, ...]]:
@@ -197,23 +229,41 @@ def function_pass(function: Callable[..., Any], origin: str = "") -> type[Functi
     name = getattr(function, "__name__", "function")
     try:
         parameters = list(inspect.signature(function).parameters.values())
-        hints = get_type_hints(function)
+        hints = _hints(function, parameters[1:])
     except (TypeError, ValueError, NameError) as error:
         raise BadPass(f"function '{name}' cannot be a pass: {error}") from error
     if not parameters or parameters[0].kind is inspect.Parameter.KEYWORD_ONLY:
         raise BadPass(f"function '{name}' cannot be a pass: it must take a graph as its first argument")
     body: dict[str, Any] = {"name": name, "origin": origin, "function": staticmethod(function)}
     annotations: dict[str, Any] = {}
+    fields: dict[str, str] = {}
     for parameter in parameters[1:]:
         kind, declared = _declared(parameter, hints, f"option '{parameter.name}' of {origin or name}")
         if declared is not None:
-            annotations[parameter.name], body[parameter.name] = kind, declared
+            field = _field_name(parameter.name, body)
+            annotations[field], body[field], fields[field] = kind, declared, parameter.name
     body |= {
         "__annotations__": annotations,
+        "parameters": fields,
         "__doc__": inspect.getdoc(function),
         "__module__": function.__module__,
     }
     return type(f"{name}_pass", (FunctionPass,), body)
+
+
+def _hints(function: Callable[..., Any], parameters: Sequence[inspect.Parameter]) -> dict[str, Any]:
+    """The types of the options; what the graph and the result are said to be need not exist here."""
+    wanted = {p.name: p.annotation for p in parameters if p.annotation is not inspect.Parameter.empty}
+    scope = getattr(inspect.unwrap(function), "__globals__", {})
+    return get_type_hints(SimpleNamespace(__annotations__=wanted), globalns=scope)
+
+
+def _field_name(parameter: str, taken: Mapping[str, Any]) -> str:
+    """A field for a parameter: an underscore, which no spelling has, keeps it apart from attributes."""
+    name = parameter
+    while name in taken or hasattr(FunctionPass, name) or name == "parameters":
+        name += "_"
+    return name
 
 
 def _declared(parameter: inspect.Parameter, hints: dict[str, Any], where: str) -> tuple[Any, Any]:

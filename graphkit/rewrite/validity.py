@@ -62,8 +62,8 @@ def _mask(proto: onnx.ModelProto, odd: frozenset[Operator]) -> None:
     for node in _nodes(proto):
         if (node.domain, node.op_type) in odd:
             node.domain = _MASK
-    for holder in (proto, *proto.functions):
-        holder.opset_import.add(domain=_MASK, version=1)
+    for imports in (proto.opset_import, *(f.opset_import for f in proto.functions)):
+        imports.add(domain=_MASK, version=1)
 
 
 def _nodes(model: onnx.ModelProto) -> Iterator[onnx.NodeProto]:

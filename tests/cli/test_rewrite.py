@@ -269,3 +269,12 @@ def test_nobody_reads_the_output(source: Path, tail: str) -> None:
     command = f"{sys.executable} -m graphkit rewrite in.onnx -o o.onnx {tail}"
     done = subprocess.run(["bash", "-c", command], capture_output=True, text=True)
     assert (done.returncode, done.stderr) == (0, "") and Path("o.onnx").exists()
+
+
+def test_another_format_is_not_byte_for_byte(source: Path) -> None:
+    assert "in another format" in graphkit("rewrite", "in.onnx", "-o", "o.onnxtxt").stdout
+    assert "byte for byte" in graphkit("rewrite", "o.onnxtxt", "-o", "p.onnxtxt").stdout
+
+
+def test_explain_drops_no_option(source: Path) -> None:
+    assert "has no option 'x'" in error(graphkit("explain", f"{SCRIPT}:Doubling:x=1"))

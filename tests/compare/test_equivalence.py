@@ -525,3 +525,13 @@ def test_an_operator_that_came_later_is_somebodys_own() -> None:
     before = text(X + "{ y = Swish <beta = 1.5> (x) }", 23)
     found = check(before, text(X + "{ s = Sigmoid(x) y = Mul(x, s) }", 23))
     assert found.status == "not-run" and "Swish" in found.reason
+
+
+def test_what_callers_have_to_know_is_said() -> None:
+    text = """<ir_version: 8, opset_import: ["" : 17]>
+    g (float[n,4] {0}) => (float[n,4] y) {{ y = Neg ({0}) }}"""
+    before = parser.parse_model(text.format("x"))
+    after = parser.parse_model(text.format("z").replace("[n,4] z", "[2,4] z"))
+    found = verify(ModelFile.from_proto(before), [after.SerializeToString()], names={"x": "z"})
+    assert found.status == "held"
+    assert "'x' is called 'z' now; input 'z' is [2, 4] now, was [n, 4]" in found.reason

@@ -354,3 +354,24 @@ def test_values_of_attributes() -> None:
     constant = body("c = Constant <value = float {3}> () y = Mul (c, x)")
     m = one(constant, lambda op, v: op.Mul(v, op.Constant(value=op.attr("held"))))
     assert m is not None and m.attrs["held"] == 3
+
+
+@pytest.mark.parametrize("last", ["Abs", "Neg"])
+def test_many_operands_commute_in_little_time(last: str) -> None:
+    def pattern(op: Any, a: Any, b: Any, c: Any, d: Any, e: Any, f: Any, g: Any, h: Any, i: Any) -> Any:
+        return op.Sum(*(op.Neg(v) for v in (a, b, c, d, e, f, g, h)), op.Abs(i))
+
+    made = " ".join(f"n{i} = Neg (x)" for i in range(8)) + f" n8 = {last} (x) "
+    summed = graph(body(made + "y = Sum (n8, n0, n1, n2, n3, n4, n5, n6, n7)"))
+    start = time.perf_counter()
+    found = next(iter(find(summed, pattern)), None)
+    assert (found is not None) == (last == "Abs") and time.perf_counter() - start < 2
+
+
+def test_an_operand_that_is_there_twice() -> None:
+    def pattern(op: Any, v: Any, x: Any) -> Any:
+        return op.Sum(v, x, x)
+
+    for operands in ("z, x, x", "x, z, x", "x, x, z"):
+        m = next(iter(find(graph(body(f"y = Sum ({operands})")), pattern)))
+        assert (m.v.name, m.x.name) == ("z", "x")

@@ -83,7 +83,7 @@ def test_a_failure_names_the_pass_and_the_line(name: str, said: str) -> None:
         ("def f(): pass", "{}:f", "must take a graph"),
         ("def f(*, graph): pass", "{}:f", "must take a graph"),
         ("def f(g: Nothing): pass", "{}:f", "NameError"),
-        ("def f(g: 'Nothing'): pass", "{}:f", "cannot be a pass"),
+        ("def f(g, x: 'Nothing'): pass", "{}:f", "cannot be a pass"),
     ],
 )
 def test_a_script_that_cannot_be_used(tmp_path: Path, text: str | None, spec: str, said: str) -> None:
@@ -194,3 +194,24 @@ def test_a_tuple_without_annotation_is_a_list_of_its_kind(tmp_path: Path) -> Non
     assert build(f"{tmp_path}/a.py:f:names=b+c").names == ("b", "c")  # type: ignore[attr-defined]
     with pytest.raises(BadPass, match="f:sizes is of type type, which cannot be spelled"):
         build(f"{tmp_path}/a.py:f:sizes=3")
+
+
+def test_functions_as_people_have_them(tmp_path: Path) -> None:
+    (tmp_path / "a.py").write_text(
+        "import onnx_graphsurgeon as gs\n"
+        "def f(graph: 'Graph', run='a', types=1, name='n', function=2, parameters=3) -> 'Graph':\n"
+        "    graph.nodes[0].name = f'{run}{types}{name}{function}{parameters}'\n"
+        "    return gs.export_onnx(graph)\n"
+    )
+    step = build(f"{tmp_path}/a.py:f:run=b,name=m")
+    assert str(step) == f"{tmp_path}/a.py:f:run=b,name=m"
+    made = apply(proto(SILU_TWICE), step)
+    assert made.graph.node[0].name == "b1m23" and len(made.graph.node) == 4
+    onnx.checker.check_model(made)
+
+
+def test_what_is_no_node_is_counted_too(tmp_path: Path) -> None:
+    (tmp_path / "a.py").write_text("def f(graph): graph.inputs[0].shape = ['n', 3]\n")
+    model = Model.from_proto(proto(SILU_TWICE))
+    assert build(f"{tmp_path}/a.py:f").run(model).rewrites == 1
+    assert build(f"{tmp_path}/a.py:f").run(model).rewrites == 0
