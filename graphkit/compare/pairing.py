@@ -9,9 +9,9 @@ from typing import Any
 from numpy.typing import NDArray
 from onnx import ModelProto, NodeProto, TensorProto
 
+from graphkit.model.text import ORIGIN_KEY
 from graphkit.run import outline
 
-ORIGIN = "graphkit.origin"
 RANDOM = {
     *("RandomNormal", "RandomNormalLike", "RandomUniform", "RandomUniformLike"),
     *("Multinomial", "Bernoulli", "Dropout"),
@@ -48,7 +48,7 @@ def _records(model: ModelProto) -> Iterator[str]:
     graph = model.graph
     for field in ("node", "initializer", "value_info", "output", "input"):
         for holder in getattr(graph, field):
-            yield from (entry.value for entry in holder.metadata_props if entry.key == ORIGIN)
+            yield from (entry.value for entry in holder.metadata_props if entry.key == ORIGIN_KEY)
 
 
 def random_nodes(model: ModelProto) -> list[NodeProto]:

@@ -13,7 +13,6 @@ from google.protobuf.message import Message
 from graphkit.errors import PassFailed
 from graphkit.model import records as r
 from graphkit.model import wire
-from graphkit.model.reader import ORIGIN_KEY
 from graphkit.model.surgeon import (
     Array,
     AttributeRef,
@@ -25,6 +24,7 @@ from graphkit.model.surgeon import (
     onnx_dtype,
     tensor_proto,
 )
+from graphkit.model.text import ORIGIN_KEY
 
 A = onnx.AttributeProto
 LARGEST_TENSOR = (1 << 31) - (1 << 16)

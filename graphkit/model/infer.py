@@ -9,7 +9,7 @@ import onnx
 import onnx.checker
 import onnx.shape_inference
 
-from graphkit.model.graph import Graph, Shape
+from graphkit.model.graph import Shape
 from graphkit.model.messages import first_line
 from graphkit.model.model import Model
 from graphkit.model.reader import describe
@@ -132,8 +132,3 @@ def _take(types: Types, surgeon: Surgeon, graph: onnx.GraphProto) -> None:
 def _dim(size: int | str | None) -> int | str | None:
     """Inference names dims that it knows nothing of ``unk__0``, ``unk__1``, …"""
     return None if isinstance(size, str) and size.startswith("unk__") else size
-
-
-def shape_of(types: Types, graph: Graph, tensor: Tensor) -> Shape | None:
-    """The inferred shape, or the constant's own."""
-    return graph.shape(tensor) if graph.is_constant(tensor) else types.shape(tensor)

@@ -13,7 +13,6 @@ from typing import Any
 
 import onnx
 
-from graphkit.errors import PassFailed
 from graphkit.model import encode, wire
 from graphkit.model import records as r
 from graphkit.model.external import data_ref
@@ -497,4 +496,4 @@ def _renamed_devices(view: wire.Buffer, fields: Sequence[wire.Field], names: Nam
     return items
 
 
-__all__ = ["Origin", "Overlay", "PassFailed"]
+__all__ = ["Origin", "Overlay"]

@@ -33,8 +33,8 @@ from graphkit.model.surgeon import (
     stored_tensors,
     surgeon_dtype,
 )
+from graphkit.model.text import ORIGIN_KEY
 
-ORIGIN_KEY = "graphkit.origin"
 A = onnx.AttributeProto
 
 

@@ -11,8 +11,8 @@ import pytest
 from onnx import ModelProto, NodeProto, TensorProto, helper, numpy_helper, parser
 
 from graphkit.compare.equivalence import verify
-from graphkit.compare.pairing import ORIGIN
 from graphkit.model.file import ModelFile
+from graphkit.model.text import ORIGIN_KEY
 from graphkit.report.records import Verification
 
 HEAD = '<ir_version: 10, opset_import: ["" : 21, "com.microsoft" : 1, "acme" : 1]>\n'
@@ -307,8 +307,8 @@ def test_renamed_tensors_are_paired_by_their_origin() -> None:
         "{ p = Neg(x) h = Exp(p) q = Mul(h, k) y = Relu(q) }"
     )
     record = '{"pass": "rename", "of": [], "same": {"p": "a", "q": "b"}}'
-    after.graph.node[0].metadata_props.add(key=ORIGIN, value=record)
-    after.graph.node[1].metadata_props.add(key=ORIGIN, value="not json")
+    after.graph.node[0].metadata_props.add(key=ORIGIN_KEY, value=record)
+    after.graph.node[1].metadata_props.add(key=ORIGIN_KEY, value="not json")
     found = check(before, after)
     assert found.first is not None and (found.first.tensor, found.first.original) == ("q", "b")
 
