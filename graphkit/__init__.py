@@ -1,4 +1,4 @@
-"""Rewrite ONNX models and lose nothing; the names here are all that a pass or a script needs."""
+"""Rewrite ONNX models, build engines, compare the two: all the names that a pass or a script needs."""
 
 from __future__ import annotations
 
@@ -6,13 +6,19 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from graphkit.compare.diff import diff
+    from graphkit.engine.layers import LayerMap
     from graphkit.errors import (
+        BadCapture,
+        BadEngine,
         BadInput,
         BadOption,
         BadOutput,
         BadPass,
         BadRecipe,
+        BuildFailed,
         GraphkitError,
+        NoRuntime,
         NotApplicable,
         PassFailed,
         RewriteRefused,
@@ -27,14 +33,19 @@ if TYPE_CHECKING:
     from graphkit.rewrite.options import Size, option, rest
     from graphkit.rewrite.pipeline import apply, rewrite
     from graphkit.rewrite.recipe import load_recipe
-    from graphkit.rewrite.registry import build, passes
+    from graphkit.rewrite.registry import load_pass, passes
+    from graphkit.run.build import build
+    from graphkit.run.capture import capture
+    from graphkit.run.capture_file import Capture
 
     __version__: str
 
 _HOMES = {
+    "graphkit.compare.diff": "diff",
+    "graphkit.engine.layers": "LayerMap",
     "graphkit.errors": (
-        "BadInput BadOption BadOutput BadPass BadRecipe GraphkitError NotApplicable PassFailed "
-        "RewriteRefused UnknownPass"
+        "BadCapture BadEngine BadInput BadOption BadOutput BadPass BadRecipe BuildFailed GraphkitError "
+        "NoRuntime NotApplicable PassFailed RewriteRefused UnknownPass"
     ),
     "graphkit.model.graph": "Graph",
     "graphkit.model.model": "Model",
@@ -45,21 +56,30 @@ _HOMES = {
     "graphkit.rewrite.options": "Size option rest",
     "graphkit.rewrite.pipeline": "apply",
     "graphkit.rewrite.recipe": "load_recipe",
-    "graphkit.rewrite.registry": "build passes",
+    "graphkit.rewrite.registry": "load_pass passes",
+    "graphkit.run.build": "build",
+    "graphkit.run.capture": "capture",
+    "graphkit.run.capture_file": "Capture",
 }
 _HOME = {name: home for home, names in _HOMES.items() for name in names.split()}
 
 __all__ = [
+    "BadCapture",
+    "BadEngine",
     "BadInput",
     "BadOption",
     "BadOutput",
     "BadPass",
     "BadRecipe",
+    "BuildFailed",
     "Builder",
+    "Capture",
     "Graph",
     "GraphkitError",
+    "LayerMap",
     "Match",
     "Model",
+    "NoRuntime",
     "NotApplicable",
     "Pass",
     "PassFailed",
@@ -76,7 +96,10 @@ __all__ = [
     "__version__",
     "apply",
     "build",
+    "capture",
+    "diff",
     "find",
+    "load_pass",
     "load_recipe",
     "option",
     "passes",

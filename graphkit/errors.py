@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any, ClassVar
 
 
@@ -22,6 +23,28 @@ class BadInput(GraphkitError):
 
 class BadOutput(GraphkitError):
     """The result cannot be written where it was asked for; nothing was written."""
+
+
+class NoRuntime(GraphkitError):
+    """What has to run it is not here: no TensorRT, no driver, no GPU, or one that it does not support."""
+
+
+class BadEngine(BadInput):
+    """An engine cannot be used: from another version, cut short, not this model's, or for another GPU."""
+
+
+class BadCapture(BadInput):
+    """A capture file cannot be read: cut short, not a capture, or of a newer format."""
+
+
+class BuildFailed(GraphkitError):
+    """TensorRT's parser or builder refused the model; ``findings`` holds one record for each complaint."""
+
+    exit_code = 1
+
+    def __init__(self, message: str, findings: Sequence[Any] = ()) -> None:
+        super().__init__(message)
+        self.findings = tuple(findings)
 
 
 class UnknownPass(GraphkitError):

@@ -99,9 +99,9 @@ def run(step: str | Pass, model: onnx.ModelProto) -> tuple[onnx.ModelProto, Pass
 
 
 def _built(step: str | Pass) -> Pass:
-    from graphkit.rewrite.registry import build
+    from graphkit.rewrite.registry import load_pass
 
-    return build(step) if isinstance(step, str) else step
+    return load_pass(step) if isinstance(step, str) else step
 
 
 def check(case: Case, seed: int = 0) -> PassReport:

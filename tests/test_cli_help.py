@@ -44,7 +44,8 @@ def loaded_by(*arguments: str) -> set[str]:
 
 
 @pytest.mark.parametrize(
-    "arguments", [["--help"], ["rewrite", "--help"], ["passes", "--help"], ["explain", "--help"]]
+    "arguments",
+    [["--help"], ["rewrite", "--help"], ["diff", "--help"], ["passes", "--help"], ["explain", "--help"]],
 )
 def test_help_imports_nothing_heavy(arguments: list[str]) -> None:
     assert loaded_by(*arguments).isdisjoint(HEAVY)

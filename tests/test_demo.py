@@ -1,23 +1,28 @@
-"""The demo: its model comes from its script, the rewrite mends it, and TensorRT-RTX agrees."""
+"""The demo: its model comes from its script, is mended, becomes an engine, and the planted fault is found."""
 
 from __future__ import annotations
 
-import json
-import shutil
+import hashlib
 import subprocess
 import sys
 from collections import Counter
+from importlib.util import find_spec
 from pathlib import Path
 
 import onnx
 import pytest
 
-from fixtures.demo import make_detector
-from fixtures.demo import verdict as rtx
+import graphkit
+from fixtures.demo import make_detector, tour
+from fixtures.engines.make_models import plant
 
 ROOT = Path(__file__).resolve().parent.parent
-DETECTOR = ROOT / "fixtures" / "demo" / "detector.onnx"
-needs_rtx = pytest.mark.skipif(not rtx.installed(), reason=rtx.INSTALL)
+DEMO = ROOT / "fixtures" / "demo"
+DETECTOR = DEMO / "detector.onnx"
+needs_rtx = pytest.mark.skipif(
+    find_spec("tensorrt_rtx") is None, reason="TensorRT-RTX is not installed (pip install 'graphkit[rtx]')"
+)
+BAD = "the first bad kernel is "
 
 
 def op_counts(path: Path) -> Counter[str]:
@@ -25,13 +30,21 @@ def op_counts(path: Path) -> Counter[str]:
 
 
 @pytest.fixture(scope="module")
-def rewritten(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The folder that ``make demo`` would fill."""
+def demo(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, str]:
+    """The folder that the demo fills where no GPU is, and all that it prints."""
     folder = tmp_path_factory.mktemp("demo")
-    graphkit = [sys.executable, "-m", "graphkit.cli"] if not shutil.which("graphkit") else ["graphkit"]
-    command = [*graphkit, "rewrite", DETECTOR, "--pass", "silu", "-o", folder / "detector.onnx"]
-    subprocess.run([*command, "--report", folder / "report.json"], check=True, stdin=subprocess.DEVNULL)
-    return folder
+    code = "from pathlib import Path; from fixtures.demo.tour import Tour; import sys; "
+    command = [sys.executable, "-c", code + "Tour(Path(sys.argv[1]), False).run()", str(folder)]
+    done = subprocess.run(
+        command,
+        cwd=ROOT,
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+    )
+    assert done.returncode == 0, done.stdout
+    return folder, done.stdout
 
 
 def test_the_script_reproduces_the_file() -> None:
@@ -44,32 +57,70 @@ def test_the_model_is_the_size_of_a_fixture_and_the_shape_of_yolov5n() -> None:
     assert (counts.total(), counts["Swish"], counts["Conv"], counts["Resize"]) == (179, 57, 60, 2)
 
 
-def test_every_swish_becomes_a_sigmoid_and_a_mul(rewritten: Path) -> None:
-    before, after = op_counts(DETECTOR), op_counts(rewritten / "detector.onnx")
+def test_every_swish_becomes_a_sigmoid_and_a_mul(demo: tuple[Path, str]) -> None:
+    before, after = op_counts(DETECTOR), op_counts(demo[0] / "detector.onnx")
     assert after["Swish"] == 0
     assert after - before == Counter(Sigmoid=57, Mul=57)
-
-
-def test_the_report_says_the_numbers_held(rewritten: Path) -> None:
-    report = json.loads((rewritten / "report.json").read_text())
-    assert report["schema"] == "graphkit.rewrite/1"
-    assert report["written"] is True
-    assert report["verification"]["status"] == "held"
-    assert report["verification"]["worst"]["relative"] <= 1e-5
-    assert [entry["rewrites"] for entry in report["passes"]] == [57]
+    assert "numbers held: 58 tensors compared" in demo[1]
 
 
 @needs_rtx
-def test_tensorrt_rtx_refuses_the_original_and_builds_the_result(rewritten: Path) -> None:
-    before, after = rtx.verdict(DETECTOR), rtx.verdict(rewritten / "detector.onnx")
-    assert not before.builds
-    assert "Swish is not supported" in before.detail
-    assert after.builds, after.detail
+def test_tensorrt_rtx_refuses_the_original_and_builds_the_result(demo: tuple[Path, str]) -> None:
+    folder, said = demo
+    assert "does not support Swish" in said and "try --pass silu" in said
+    assert (folder / "detector.engine").stat().st_size > 100_000
+    layers = graphkit.LayerMap.load(folder / "detector.layers.json")
+    assert layers.meta["compute_capabilities"] == ["8.9"]
 
 
-def test_a_verdict_without_tensorrt_rtx_says_how_to_get_it(
-    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> None:
-    monkeypatch.setattr(rtx, "installed", lambda: False)
-    assert rtx.main([str(DETECTOR)]) == 0
-    assert "pip install" in capsys.readouterr().out
+@needs_rtx
+def test_its_kernels_stand_beside_their_onnx_nodes(demo: tuple[Path, str]) -> None:
+    rows = [line.split(maxsplit=2) for line in demo[1].splitlines() if "_myl0_" in line and "/: " in line]
+    assert rows[0][1:] == ["1x4x48x48", "/model.0/: conv/Conv, act/Swish/Sigmoid, act/Swish/Mul"]
+    assert "more in detector.layers.json" in demo[1]
+
+
+def test_the_engine_matches_and_the_spoilt_one_is_found_out(demo: tuple[Path, str]) -> None:
+    """Two diffs of captures: exit codes 0 and 1, which the demo itself insists on."""
+    folder, said = demo
+    healthy, _, spoilt = said.partition(" 1% too large")
+    assert "MATCH: fixtures/demo/detector.capture" in healthy and BAD not in healthy
+    accused = spoilt.partition("ONNX nodes")[2].splitlines()[0]
+    assert tour.SPOILT in accused.strip().split(", ")
+    assert tour.SPOILT in (folder / "spoilt.html").read_text("utf-8")
+
+
+def test_no_other_kernel_is_accused(demo: tuple[Path, str]) -> None:
+    found = graphkit.diff(demo[0] / "detector.onnx", DEMO / "planted.capture", other_model=True)
+    accused = [layer for layer in found.layers if not layer.ok]
+    assert len(accused) == 1 and tour.SPOILT in accused[0].onnx_nodes
+    assert accused[0] == found.first_bad
+
+
+def test_the_captures_are_of_these_models_and_fit_into_a_clone(demo: tuple[Path, str]) -> None:
+    mended = (demo[0] / "detector.onnx").read_bytes()
+    spoilt = plant(onnx.load_model_from_string(mended), tour.SPOILT, "gain")
+    models = (mended, spoilt.SerializeToString(deterministic=True))
+    for name, data in zip(("detector", "planted"), models, strict=True):
+        capture = graphkit.Capture.load(DEMO / f"{name}.capture")
+        assert capture.meta["onnx"]["sha256"] == hashlib.sha256(data).hexdigest()
+        assert capture.marked and (DEMO / f"{name}.capture").stat().st_size < 3_000_000
+
+
+@pytest.mark.parametrize(
+    "nodes, text",
+    [
+        (("/a/Conv", "/a/act/Mul"), "/a/: Conv, act/Mul"),
+        (("/a/Conv",), "/a/Conv"),
+        (("conv", "relu"), "conv, relu"),
+        (("/ab/Conv", "/ac/Conv"), "/ab/Conv, /ac/Conv"),
+    ],
+)
+def test_a_scope_that_nodes_share_is_said_once(nodes: tuple[str, ...], text: str) -> None:
+    assert tour.listed(nodes) == text
+
+
+def test_the_demo_stops_where_a_step_does_not_end_as_it_should(capfd: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit, match="exit code is 2, and should be 0"):
+        tour.graphkit_("diff", "no.onnx", "no.capture")
+    assert "$ graphkit diff no.onnx no.capture" in capfd.readouterr().out

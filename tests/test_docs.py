@@ -20,7 +20,7 @@ LINK = re.compile(r"\]\((?!https?:)([^)#]+)")
 
 @dataclass(frozen=True)
 class Example:
-    """A fenced block: ``language``, its ``words`` (``file=NAME``, ``setup=detector``) and its text."""
+    """A fenced block: ``language``, its ``words`` (``file=NAME``, ``exit=CODE``) and its text."""
 
     language: str
     words: dict[str, str]
@@ -43,15 +43,15 @@ def executed(page: Path) -> bool:
     return any(e.language in ("console", "python") for e in examples(page))
 
 
-def run(command: str, folder: Path) -> str:
-    """What a person sees of ``command`` in ``folder``, this environment first on PATH; it has to succeed."""
+def run(command: str, folder: Path, code: int = 0) -> str:
+    """What a person sees of ``command`` in ``folder``, this environment first on PATH; it exits with code."""
     path = os.pathsep.join([str(Path(sys.executable).parent), os.environ.get("PATH", "")])
     env = {**os.environ, "PATH": path, "NO_COLOR": "1", "COLUMNS": "110"}
     done = subprocess.run(
         ["bash", "-c", command], cwd=folder, env=env, stdin=subprocess.DEVNULL, text=True,
         stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
     )  # fmt: skip
-    assert done.returncode == 0, f"$ {command}\n{done.stdout}"
+    assert done.returncode == code, f"$ {command}\n{done.stdout}"
     return done.stdout
 
 
@@ -64,26 +64,29 @@ def shown(expected: str) -> re.Pattern[str]:
     return re.compile("".join(lines))
 
 
-def check_console(body: str, folder: Path) -> None:
+def check_console(body: str, folder: Path, code: int) -> None:
     """Run each ``$`` command; when output is shown below it, that is what it has to print."""
     for step in re.split(r"^\$ ", body, flags=re.MULTILINE)[1:]:
         command, _, expected = step.partition("\n")
-        output = run(command, folder)
+        output = run(command, folder, code)
         if expected.strip():
             assert shown(expected.rstrip("\n") + "\n").fullmatch(output), f"$ {command}\n{output}"
 
 
 @pytest.mark.parametrize("page", [p for p in PAGES if executed(p)], ids=name_of)
 def test_examples_do_what_they_show(page: Path, tmp_path: Path) -> None:
-    (tmp_path / "fixtures" / "demo").mkdir(parents=True)  # as in the repository: examples run word for word
-    shutil.copy(ROOT / "fixtures" / "demo" / "detector.onnx", tmp_path / "fixtures" / "demo")
+    demo = tmp_path / "fixtures" / "demo"  # as in the repository: examples run word for word
+    demo.mkdir(parents=True)
+    for path in (ROOT / "fixtures" / "demo").iterdir():
+        if path.suffix in (".onnx", ".capture"):
+            shutil.copy(path, demo)
     for example in examples(page):
         if "file" in example.words:
             target = tmp_path / example.words["file"]
             target.parent.mkdir(parents=True, exist_ok=True)
             target.write_text(example.body, "utf-8")
         elif example.language == "console":
-            check_console(example.body, tmp_path)
+            check_console(example.body, tmp_path, int(example.words.get("exit", "0")))
         elif example.language == "python":
             (tmp_path / "_example.py").write_text(example.body, "utf-8")
             run(f"{sys.executable} _example.py", tmp_path)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import stat
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -64,11 +64,17 @@ def _files(job: Job, recipe: Path | None) -> Iterator[tuple[str, Path]]:
 
 def write(report: RewriteReport, path: Path) -> None:
     """Write the report to ``path``; BadOutput when that fails, with what was there intact."""
-    from graphkit.model.atomic import write_atomic
     from graphkit.report import json
 
+    write_made(lambda: json.dumps(report), path)
+
+
+def write_made(make: Callable[[], str], path: Path) -> None:
+    """Write the text that ``make`` gives to ``path``; BadOutput, as for `write`, if either fails."""
+    from graphkit.model.atomic import write_atomic
+
     try:
-        data = json.dumps(report).encode()
+        data = make().encode("utf-8", "replace")
         if not _is_stream(path):
             write_atomic(path, [data])
             return

@@ -1,4 +1,4 @@
-"""Types of arguments that more than one command takes: pass specs and sizes, with their completion."""
+"""Types of arguments: pass specs and sizes, with their completion, and tolerances."""
 
 from __future__ import annotations
 
@@ -10,10 +10,11 @@ from click.shell_completion import CompletionItem
 if TYPE_CHECKING:
     _Text = click.ParamType[str, str]
     _Number = click.ParamType[int, int]
+    _Named = click.ParamType[tuple[str, float], tuple[str, float]]
 else:  # generic since click 8.5 only
-    _Text = _Number = click.ParamType
+    _Text = _Number = _Named = click.ParamType
 
-__all__ = ["PassSpec", "SizeParam"]
+__all__ = ["PassSpec", "SizeParam", "ToleranceParam"]
 
 
 class PassSpec(_Text):
@@ -71,3 +72,23 @@ class SizeParam(_Number):
             return int(Size.parse(value))
         except ValueError:
             self.fail(f"'{value}' is not a size; write 512M or 4G", param, ctx)
+
+
+class ToleranceParam(_Named):
+    """A bound on errors, ``1e-3``, or one tensor's, ``logits=1e-3``: (tensor or "", bound)."""
+
+    name = "tolerance"
+
+    def convert(
+        self, value: Any, param: click.Parameter | None, ctx: click.Context | None
+    ) -> tuple[str, float]:
+        if isinstance(value, tuple):
+            return value[0], value[1]
+        tensor, equals, text = str(value).rpartition("=")
+        try:
+            bound = float(text)
+        except ValueError:
+            bound = -1.0
+        if not bound >= 0 or (equals and not tensor):
+            self.fail(f"'{value}' is no tolerance; write 1e-3 or TENSOR=1e-3", param, ctx)
+        return tensor, bound

@@ -77,6 +77,16 @@ def _types(a: TypeProto, b: TypeProto) -> str:
         return ""
     if x.elem_type and y.elem_type and x.elem_type != y.elem_type:
         return f"is {_dtype(y)}, was {_dtype(x)}"
+    return _dims(x, y)
+
+
+def other_dims(a: TypeProto, b: TypeProto) -> str:
+    """How the dims of two tensor types contradict each other; empty when some shape fits both."""
+    x, y = tensor_type(a), tensor_type(b)
+    return _dims(x, y) if x is not None and y is not None else ""
+
+
+def _dims(x: TypeProto.Tensor, y: TypeProto.Tensor) -> str:
     if not x.HasField("shape") or not y.HasField("shape"):
         return ""
     if len(x.shape.dim) != len(y.shape.dim):

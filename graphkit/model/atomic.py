@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import secrets
 import stat
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 
@@ -63,6 +63,36 @@ def write_atomic(path: Path, parts: Iterable[Buffer]) -> None:
     with transaction(path) as undo:
         os.replace(stage(undo, target, parts), target)
     sync_folder(target.parent)
+
+
+def write_together(files: Mapping[Path, Iterable[Buffer]]) -> None:
+    """Writes several files, each as `write_atomic` does: all of them, or BadOutput and all as they were."""
+    targets = [(check_target(path), parts) for path, parts in files.items()]
+    with transaction(next(iter(files))) as undo:
+        staged = [(stage(undo, target, parts), target) for target, parts in targets]
+        kept = []
+        for new, target in staged:
+            kept.append(_back_up(undo, target))
+            os.replace(new, target)
+    for backup in kept:
+        remove(backup)
+    for folder in {target.parent for target, _ in targets}:
+        sync_folder(folder)
+
+
+def _back_up(undo: ExitStack, target: Path) -> Path:
+    """Lets ``undo`` put back what is at ``target`` now; returns where it is kept until then."""
+    kept = target.parent / f".graphkit-{secrets.token_hex(8)}.tmp"
+    if not os.path.lexists(target):
+        undo.callback(remove, target)
+        return kept
+    undo.callback(remove, kept)  # a link that is put back over its own file stays, and is removed by this
+    try:
+        os.link(target, kept)  # a second name, so that nothing is copied
+    except OSError:  # a file system without links: for a moment there is no file
+        os.replace(target, kept)
+    undo.callback(os.replace, kept, target)
+    return kept
 
 
 @contextmanager

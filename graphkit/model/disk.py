@@ -69,6 +69,15 @@ def read_all(fd: int, size: int) -> bytes:
     return parts[0] if len(parts) == 1 else b"".join(parts)
 
 
+def forget(view: memoryview, start: int, length: int) -> None:
+    """Let go of pages of a mapped file that were read: they come back when they are read again."""
+    file = view.obj
+    if not isinstance(file, mmap.mmap) or not hasattr(mmap, "MADV_DONTNEED"):
+        return
+    first = start - start % mmap.PAGESIZE
+    file.madvise(mmap.MADV_DONTNEED, first, start + length - first)
+
+
 def mapped(fd: int) -> memoryview:
     """The whole file behind ``fd``, read-only and paged in on use; never an empty file (ValueError).
 

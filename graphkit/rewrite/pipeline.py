@@ -12,7 +12,7 @@ from graphkit.report.records import PassReport, RewriteReport, Verification
 from graphkit.report.text import differences
 from graphkit.rewrite.bisect import Bisection
 from graphkit.rewrite.framework import Pass
-from graphkit.rewrite.registry import build
+from graphkit.rewrite.registry import load_pass
 
 if TYPE_CHECKING:
     import numpy as np
@@ -142,7 +142,7 @@ def _chosen(passes: Iterable[str | Pass], recipe: str | Path | None) -> list[Pas
     if isinstance(passes, str | Pass):
         raise TypeError(f'passes must be a list of passes, such as ["{passes}"], not {_a(passes)}')
     first = [] if recipe is None else load_recipe(recipe)
-    return [*first, *(build(p) if isinstance(p, str) else p for p in passes)]
+    return [*first, *(load_pass(p) if isinstance(p, str) else p for p in passes)]
 
 
 def _loaded(source: Source) -> Model:

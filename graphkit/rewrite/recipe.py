@@ -18,7 +18,7 @@ from typing import Any
 
 from graphkit.errors import BadRecipe, GraphkitError
 from graphkit.rewrite.framework import Pass
-from graphkit.rewrite.registry import build, pass_class
+from graphkit.rewrite.registry import load_pass, pass_class
 from graphkit.rewrite.script import is_script, load_script
 
 __all__ = ["load_recipe"]
@@ -67,7 +67,7 @@ def _passes(tree: dict[str, Any], file: Path) -> list[Pass]:
             raise BadRecipe(f"{file}: write [[pass]], not [[passes]]")
         if not isinstance(specs, list) or not all(isinstance(s, str) for s in specs):
             raise BadRecipe(f'{file}: `passes` must be a list of texts, such as passes = ["silu"]')
-        return [build(_anchored(spec, file.parent)) for spec in specs]
+        return [load_pass(_anchored(spec, file.parent)) for spec in specs]
     tables = tree["pass"]
     if not isinstance(tables, list):
         raise BadRecipe(f"{file}: write [[pass]] with two brackets: the passes are a list")

@@ -17,7 +17,7 @@ from graphkit.rewrite.framework import Pass, is_concrete
 from graphkit.rewrite.script import is_script, load_script
 from graphkit.rewrite.suggest import did_you_mean
 
-__all__ = ["GROUP", "Installed", "build", "installed", "passes", "pass_class"]
+__all__ = ["GROUP", "Installed", "load_pass", "installed", "passes", "pass_class"]
 
 GROUP = "graphkit.passes"
 
@@ -101,7 +101,7 @@ def _hint(name: str) -> str:
     return did_you_mean(name, installed()) or "`graphkit passes` lists those installed"
 
 
-def build(spec: str) -> Pass:
+def load_pass(spec: str) -> Pass:
     """Turn ``silu``, ``silu:key=value`` or ``./file.py:name:key=value`` into a pass, its options checked."""
     cls, arguments = parsed(spec)
     return cls.from_spec(arguments)

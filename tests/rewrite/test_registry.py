@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from graphkit import BadPass, UnknownPass, apply, build, passes
+from graphkit import BadPass, UnknownPass, apply, load_pass, passes
 from graphkit.rewrite import registry
 from tests.rewrite.helpers import SILU_TWICE, ops, proto
 
@@ -54,7 +54,7 @@ def plugin(site: Path, fresh: None, monkeypatch: pytest.MonkeyPatch) -> None:
 def test_an_installed_plug_in_is_found(plugin: None) -> None:
     assert "double-up" in passes()
     assert registry.installed()["double-up"].package == "graphkit-example-plugin"
-    step = build("double-up:factor=2.5")
+    step = load_pass("double-up:factor=2.5")
     assert str(step) == "double-up:factor=2.5"
     assert ops(apply(proto(SILU_TWICE), "double-up"))["Add"] == 1
 
@@ -80,9 +80,9 @@ def test_the_command_lists_explains_and_runs_it(site: Path, tmp_path: Path) -> N
 
 def test_an_unknown_pass_has_close_names(plugin: None) -> None:
     with pytest.raises(UnknownPass, match="no pass 'dobule-up'; did you mean double-up"):
-        build("dobule-up")
+        load_pass("dobule-up")
     with pytest.raises(UnknownPass, match="`graphkit passes` lists"):
-        build("zzzzzz")
+        load_pass("zzzzzz")
 
 
 def install(folder: Path, package: str, modules: dict[str, str], value: str = "") -> None:
@@ -116,16 +116,16 @@ def test_two_passes_of_one_name(folder: Path) -> None:
     install(folder, "clash_a", {"same": PASS.format("same")})
     install(folder, "clash_b", {"same": PASS.format("same")})
     with pytest.raises(BadPass, match="two installed passes are named 'same': clash_a.same .* clash_b.same"):
-        build("same")
+        load_pass("same")
 
 
 def test_a_broken_module_breaks_only_itself(folder: Path) -> None:
     install(folder, "partly", {"good_one": PASS.format("good-one"), "broken": "1/0", "_hidden": "1/0"})
-    assert build("good-one").name == "good-one"
+    assert load_pass("good-one").name == "good-one"
     with pytest.raises(
         BadPass, match=r"partly.broken of partly does not import: ZeroDivisionError.*\(broken.py:1\)"
     ):
-        build("broken")
+        load_pass("broken")
     from click.testing import CliRunner
 
     from graphkit.cli import main
@@ -141,15 +141,15 @@ def test_file_and_pass_must_agree(folder: Path) -> None:
         {"one": PASS.format("two"), "none": "", "many": PASS.format("many") * 2 + "\nclass Q(P): pass"},
     )
     with pytest.raises(BadPass, match="must hold the pass 'one', and holds 'two'"):
-        build("one")
+        load_pass("one")
     with pytest.raises(BadPass, match="must hold one pass, and holds 0"):
-        build("none")
+        load_pass("none")
 
 
 def test_entry_points_to_a_class_a_module_and_nothing(folder: Path) -> None:
     install(folder, "direct", {"inner": PASS.format("chosen")}, "direct.inner:P")
     install(folder, "single", {"lone": PASS.format("lone")}, "single.lone")
-    assert build("chosen").name == "chosen" and build("lone").name == "lone"
+    assert load_pass("chosen").name == "chosen" and load_pass("lone").name == "lone"
     install(folder, "gone", {}, "no_such_package_here")
     registry.installed.cache_clear()
     with pytest.raises(BadPass, match="no module no_such_package_here"):
@@ -161,7 +161,7 @@ def test_a_clash_or_a_broken_entry_breaks_only_itself(folder: Path) -> None:
     install(folder, "clash_d", {"same": PASS.format("same")})
     install(folder, "lost", {}, "no_such_package_there")
     registry.installed.cache_clear()
-    assert build("fine-one").name == "fine-one"
+    assert load_pass("fine-one").name == "fine-one"
     from click.testing import CliRunner
 
     from graphkit.cli import main
@@ -183,4 +183,4 @@ def test_a_clash_or_a_broken_entry_breaks_only_itself(folder: Path) -> None:
 )
 def test_what_was_meant(plugin: None, spec: str, said: str) -> None:
     with pytest.raises(UnknownPass, match=said):
-        build(spec)
+        load_pass(spec)

@@ -7,7 +7,7 @@ from pathlib import Path
 import onnx
 import pytest
 
-from graphkit import BadOption, BadPass, Model, PassFailed, apply, build
+from graphkit import BadOption, BadPass, Model, PassFailed, apply, load_pass
 from graphkit.rewrite.script import function_pass, is_script, load_script
 from tests.rewrite.helpers import SILU_TWICE, ops, proto
 
@@ -20,26 +20,26 @@ def test_which_specs_are_scripts() -> None:
 
 
 def test_a_class_prints_a_spec_that_finds_it_again() -> None:
-    made = build(f"{SCRIPT}:Doubling:times=2")
+    made = load_pass(f"{SCRIPT}:Doubling:times=2")
     assert str(made) == f"{SCRIPT}:Doubling:times=2"
-    assert build(str(made)) == made
+    assert load_pass(str(made)) == made
     assert ops(apply(proto(SILU_TWICE), made))["Add"] == 1
 
 
 def test_a_function_with_options() -> None:
-    step = build(f"{SCRIPT}:tag:prefix=q,count=2,colour=red")
+    step = load_pass(f"{SCRIPT}:tag:prefix=q,count=2,colour=red")
     assert str(step) == f"{SCRIPT}:tag:prefix=q,count=2,colour=red"
     model = Model.from_proto(proto(SILU_TWICE))
     report = step.run(model)
     assert report.rewrites == 2
     assert [n.name for n in model.main.nodes][:2] == ["q0.colour=red", "q1.colour=red"]
     with pytest.raises(BadOption, match="count must be integer"):
-        build(f"{SCRIPT}:tag:count=x")
+        load_pass(f"{SCRIPT}:tag:count=x")
 
 
 def test_a_function_that_changes_nothing() -> None:
     model = Model.from_proto(proto(SILU_TWICE))
-    assert build(f"{SCRIPT}:nothing").run(model).rewrites == 0
+    assert load_pass(f"{SCRIPT}:nothing").run(model).rewrites == 0
     assert model.to_bytes() == model.file.data
 
 
@@ -91,7 +91,7 @@ def test_a_script_that_cannot_be_used(tmp_path: Path, text: str | None, spec: st
     if text is not None:
         file.write_text(text)
     with pytest.raises(BadPass, match=said) as caught:
-        build(spec.format(file))
+        load_pass(spec.format(file))
     assert "\n" not in str(caught.value)
 
 
@@ -133,8 +133,8 @@ def classes(tmp_path: Path) -> Path:
 
 
 def test_the_name_of_a_pass_names_it_too(classes: Path) -> None:
-    step = build(f"{classes}:merge-scales")
-    assert str(step) == f"{classes}:merge-scales" and type(step) is type(build(f"{classes}:Merge"))
+    step = load_pass(f"{classes}:merge-scales")
+    assert str(step) == f"{classes}:merge-scales" and type(step) is type(load_pass(f"{classes}:Merge"))
 
 
 @pytest.mark.parametrize(
@@ -150,7 +150,7 @@ def test_the_name_of_a_pass_names_it_too(classes: Path) -> None:
 )
 def test_a_wrong_name_in_a_file(classes: Path, name: str, kind: type[Exception], said: str) -> None:
     with pytest.raises(kind, match=said):
-        build(f"{classes}:{name}")
+        load_pass(f"{classes}:{name}")
 
 
 @pytest.mark.parametrize(
@@ -186,14 +186,14 @@ def test_mistakes_in_a_pattern_class(classes: Path, body: str, said: str) -> Non
 def test_defaults_that_are_no_option(tmp_path: Path, text: str, said: str) -> None:
     (tmp_path / "a.py").write_text(text)
     with pytest.raises(BadPass, match=said):
-        build(f"{tmp_path}/a.py:f")
+        load_pass(f"{tmp_path}/a.py:f")
 
 
 def test_a_tuple_without_annotation_is_a_list_of_its_kind(tmp_path: Path) -> None:
     (tmp_path / "a.py").write_text("def f(g, names=('a',), sizes=dict): pass")
-    assert build(f"{tmp_path}/a.py:f:names=b+c").names == ("b", "c")  # type: ignore[attr-defined]
+    assert load_pass(f"{tmp_path}/a.py:f:names=b+c").names == ("b", "c")  # type: ignore[attr-defined]
     with pytest.raises(BadPass, match="f:sizes is of type type, which cannot be spelled"):
-        build(f"{tmp_path}/a.py:f:sizes=3")
+        load_pass(f"{tmp_path}/a.py:f:sizes=3")
 
 
 def test_functions_as_people_have_them(tmp_path: Path) -> None:
@@ -203,7 +203,7 @@ def test_functions_as_people_have_them(tmp_path: Path) -> None:
         "    graph.nodes[0].name = f'{run}{types}{name}{function}{parameters}'\n"
         "    return gs.export_onnx(graph)\n"
     )
-    step = build(f"{tmp_path}/a.py:f:run=b,name=m")
+    step = load_pass(f"{tmp_path}/a.py:f:run=b,name=m")
     assert str(step) == f"{tmp_path}/a.py:f:run=b,name=m"
     made = apply(proto(SILU_TWICE), step)
     assert made.graph.node[0].name == "b1m23" and len(made.graph.node) == 4
@@ -213,5 +213,5 @@ def test_functions_as_people_have_them(tmp_path: Path) -> None:
 def test_what_is_no_node_is_counted_too(tmp_path: Path) -> None:
     (tmp_path / "a.py").write_text("def f(graph): graph.inputs[0].shape = ['n', 3]\n")
     model = Model.from_proto(proto(SILU_TWICE))
-    assert build(f"{tmp_path}/a.py:f").run(model).rewrites == 1
-    assert build(f"{tmp_path}/a.py:f").run(model).rewrites == 0
+    assert load_pass(f"{tmp_path}/a.py:f").run(model).rewrites == 1
+    assert load_pass(f"{tmp_path}/a.py:f").run(model).rewrites == 0
