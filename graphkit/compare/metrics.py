@@ -64,6 +64,7 @@ def compare(
     quantised: bool = False,
     noise: float = 0.0,
     unit: bool = False,
+    bound: Tolerance | None = None,
 ) -> TensorDifference:
     """Compare one tensor of the rewritten model with the original's.
 
@@ -71,7 +72,8 @@ def compare(
     ``noise``: the original's own relative reaction to an input change of one rounding; widens the error
     bound (never the gain bound) to four times that. ``unit``: the tensor comes from a kernel that rounds
     on the scale of 1 (Sigmoid, Softmax, …), so a few roundings of 1 are no error however small its values.
-    NaN and infinities must sit in the same places.
+    ``bound``: what is allowed instead of the tolerance of the dtype, for floats. NaN and infinities
+    must sit in the same places.
     """
     a, b = np.asarray(original), np.asarray(rewritten)
     result = TensorDifference(tensor, original_name or tensor, a.dtype.name, 0.0, 0.0, 0.0, ok=True)
@@ -79,10 +81,10 @@ def compare(
         return _no(result, f"dtype is {b.dtype.name}, was {a.dtype.name}")
     if a.shape != b.shape:
         return _no(result, f"shape is {list(b.shape)}, was {list(a.shape)}")
-    bound = tolerance(a.dtype)
-    if bound is EXACT:
+    own = tolerance(a.dtype)
+    if own is EXACT:
         return _exact(result, a, b, quantised)
-    return _close(result, a, b, bound, noise, unit)
+    return _close(result, a, b, bound or own, noise, unit)
 
 
 def _no(result: TensorDifference, reason: str) -> TensorDifference:
@@ -197,6 +199,7 @@ def compare_values(
     quantised: bool = False,
     noise: float = 0.0,
     unit: bool = False,
+    bound: Tolerance | None = None,
 ) -> list[TensorDifference]:
     """`compare` for tensors, sequences, dictionaries and empty optionals: one record an array.
 
@@ -208,7 +211,16 @@ def compare_values(
         record = TensorDifference(tensor, original_name or tensor, "", np.inf, np.inf, 0.0, ok=False)
         return [replace(record, reason=f"{len(right)} values where there were {len(left)}")]
     return [
-        compare(a, b, tensor=new, original_name=old, quantised=quantised, noise=noise, unit=unit)
+        compare(
+            a,
+            b,
+            tensor=new,
+            original_name=old,
+            quantised=quantised,
+            noise=noise,
+            unit=unit,
+            bound=bound,
+        )
         for (old, a), (new, b) in zip(left, right, strict=True)
     ]
 

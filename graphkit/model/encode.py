@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, cast
 
 import numpy as np
@@ -151,11 +151,14 @@ def with_origin(view: wire.Buffer, fields: Sequence[wire.Field], number: int, or
     """The metadata_props of a message with our entry set; all others stay as they are."""
     kept: list[wire.Item] = []
     for ordinal, payload in enumerate(wire.payloads(view, fields, number)):
-        entry = onnx.StringStringEntryProto.FromString(bytes(payload))
-        if entry.key != ORIGIN_KEY:
+        if onnx.StringStringEntryProto.FromString(bytes(payload)).key != ORIGIN_KEY:
             kept.append(ordinal)
-    entry = onnx.StringStringEntryProto(key=ORIGIN_KEY, value=origin)
-    return [*kept, wire.bytes_field(number, entry.SerializeToString())]
+    return [*kept, entry(number, ORIGIN_KEY, origin)]
+
+
+def entry(number: int, key: str, value: str) -> wire.Parts:
+    """One entry of a metadata_props, which is field ``number``."""
+    return wire.bytes_field(number, onnx.StringStringEntryProto(key=key, value=value).SerializeToString())
 
 
 def origin(spec: str, of: Sequence[str], same: Mapping[str, str]) -> str:
@@ -166,6 +169,17 @@ def origin(spec: str, of: Sequence[str], same: Mapping[str, str]) -> str:
     if same:
         told["same"] = dict(same)
     return json.dumps(told, ensure_ascii=False, separators=(",", ":"))
+
+
+def spec_in(metadata: Iterable[onnx.StringStringEntryProto]) -> str:
+    """The pass that an entry written by :func:`origin` names; empty without one."""
+    for prop in metadata:
+        if prop.key == ORIGIN_KEY:
+            try:
+                return str(json.loads(prop.value).get("pass", ""))
+            except (ValueError, AttributeError):
+                return ""  # somebody else's text under our key
+    return ""
 
 
 def stub(tensor: Tensor) -> wire.Parts | None:

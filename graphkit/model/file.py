@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -24,6 +25,7 @@ __all__ = [
     "data_ref",
     "read_external",
     "resolve",
+    "same_bytes",
     "save",
     "write_atomic",
 ]
@@ -96,3 +98,23 @@ def _read(path: Path | str, name: str) -> memoryview:
     if not data:
         raise BadInput(f"{name}: is empty; export or download the model again")
     return data
+
+
+_CHUNK = 1 << 20
+
+
+def same_bytes(parts: Sequence[bytes | memoryview], data: memoryview) -> bool:
+    """Whether the joined parts are ``data``, without joining them."""
+    if sum(len(p) for p in parts) != len(data):
+        return False
+    if len(parts) == 1 and parts[0] is data:
+        return True
+    position = 0
+    for part in parts:
+        view = memoryview(part)
+        for start in range(0, len(view), _CHUNK):
+            chunk = bytes(view[start : start + _CHUNK])
+            if chunk != bytes(data[position : position + len(chunk)]):
+                return False
+            position += len(chunk)
+    return True

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
@@ -13,30 +14,46 @@ from graphkit.model.graph import Shape
 from graphkit.model.messages import first_line
 from graphkit.model.model import Model
 from graphkit.model.reader import describe
-from graphkit.model.surgeon import Constant, Surgeon, Tensor, numpy_dtype
+from graphkit.model.surgeon import Constant, GsGraph, Surgeon, Tensor, numpy_dtype
 
 
 class Types:
     """What inference found, by tensor; a tensor that it could not type gives None."""
 
     def __init__(self, reason: str = "") -> None:
-        self._known: dict[int, tuple[Tensor, Any, Shape | None]] = {}
+        self._told: dict[int, tuple[Tensor, onnx.TypeProto]] = {}
+        self._read: dict[int, tuple[Any, Shape | None, Shape | None]] = {}
         self.reason = reason
         """Why inference failed as a whole; empty when it ran."""
 
     def note(self, tensor: Tensor, kind: onnx.TypeProto) -> None:
         """Record what inference says of ``tensor``."""
-        which, dtype, shape = describe(kind)
-        if which == "tensor_type":
-            known = None if shape is None else tuple(_dim(d) for d in shape)
-            self._known[id(tensor)] = (tensor, dtype, known)
+        if kind.HasField("tensor_type"):
+            self._told[id(tensor)] = (tensor, kind)
+
+    def _of(self, tensor: Tensor) -> tuple[Any, Shape | None, Shape | None] | None:
+        """Dtype, shape, and shape with names; a type is read when somebody asks, for most are never asked."""
+        key = id(tensor)
+        if key not in self._told:
+            return None
+        found = self._read.get(key)
+        if found is None:
+            _, dtype, dims = describe(self._told[key][1])
+            shape = None if dims is None else tuple(_dim(d) for d in dims)
+            found = self._read[key] = dtype, shape, None if dims is None else tuple(dims)
+        return found
 
     def shape(self, tensor: Tensor) -> Shape | None:
         """Inferred shape: int, symbol, or None a dim; None when the rank is unknown."""
-        entry = self._known.get(id(tensor))
+        entry = self._of(tensor)
         if entry is not None:
-            return entry[2]
+            return entry[1]
         return tuple(tensor.shape) if isinstance(tensor, Constant) else None
+
+    def named(self, tensor: Tensor) -> Shape | None:
+        """The same, with a name for most dims that are no number: dims of one name have one size."""
+        entry = self._of(tensor)
+        return self.shape(tensor) if entry is None else entry[2]
 
     def static(self, tensor: Tensor) -> tuple[int, ...] | None:
         """The inferred shape when every dim is a known number."""
@@ -49,8 +66,8 @@ class Types:
         """Inferred dtype, ml_dtypes included."""
         if isinstance(tensor, Constant):
             return numpy_dtype(tensor.dtype)
-        entry = self._known.get(id(tensor))
-        return numpy_dtype(entry[1]) if entry is not None else None
+        entry = self._of(tensor)
+        return None if entry is None else numpy_dtype(entry[0])
 
 
 def infer(model: Model) -> Types:
@@ -63,6 +80,9 @@ def infer(model: Model) -> Types:
     proto = model.skeleton()
     defaults = _drop_defaults(model, proto.graph)
     _forget(proto.graph, main=True)
+    _tell_apart(proto.graph)
+    _translate(proto.graph)
+    _hand_down(proto.graph, {})
     types = Types()
     for tensor, kind in defaults:
         types.note(tensor, kind)
@@ -113,6 +133,53 @@ def _forget(graph: onnx.GraphProto, *, main: bool) -> None:
                 _forget(attribute.g, main=False)
 
 
+def _tell_apart(graph: onnx.GraphProto) -> None:
+    """One name for two dims of an input, such as ``?``, says nothing: each gets a name of its own."""
+    for place, info in enumerate(graph.input):
+        dims = info.type.tensor_type.shape.dim if info.type.HasField("tensor_type") else ()
+        names = [d.dim_param for d in dims]
+        for axis, dim in enumerate(dims):
+            name = dim.dim_param
+            if name and (names.count(name) > 1 or not any(c.isalnum() for c in name)):
+                dim.dim_param = f"unk__{place}_{axis}"
+
+
+_SHAPED_LIKE = {("com.microsoft", "DynamicQuantizeLSTM"): "LSTM"}
+"""Operators that inference does not know, whose outputs have the shapes that a standard one makes."""
+
+
+def _translate(graph: onnx.GraphProto) -> None:
+    """Let inference see standard operators in the place of those that are shaped like them."""
+    for node in graph.node:
+        op = _SHAPED_LIKE.get((node.domain, node.op_type))
+        if op is not None:
+            node.op_type, node.domain = op, ""
+        for attribute in node.attribute:
+            if attribute.HasField("g"):
+                _translate(attribute.g)
+
+
+def _hand_down(graph: onnx.GraphProto, around: Mapping[str, onnx.TensorProto]) -> None:
+    """Copy small constants into the subgraphs that capture them: onnx looks for their values nowhere else."""
+    made = {name for node in graph.node for name in node.output}
+    hidden = made | {i.name for i in graph.input} | {t.name for t in graph.initializer}
+    known = {name: tensor for name, tensor in around.items() if name not in hidden}
+    read = {name for node in graph.node for name in node.input}
+    graph.initializer.extend(known[name] for name in sorted(read & known.keys()))
+    for tensor in graph.initializer:
+        if tensor.data_location != onnx.TensorProto.EXTERNAL:
+            known[tensor.name] = tensor
+    for node in graph.node:
+        if node.op_type == "Constant" and node.attribute and node.attribute[0].name == "value":
+            tensor = known[node.output[0]] = onnx.TensorProto()
+            tensor.CopyFrom(node.attribute[0].t)
+            tensor.name = node.output[0]
+    for node in graph.node:
+        for attribute in node.attribute:
+            if attribute.HasField("g"):
+                _hand_down(attribute.g, known)
+
+
 def _take(types: Types, surgeon: Surgeon, graph: onnx.GraphProto) -> None:
     """Carry the inferred types of ``graph`` to the tensors of its GraphSurgeon twin, and so on below."""
     told = {i.name: i.type for i in (*graph.value_info, *graph.input, *graph.output)}
@@ -123,9 +190,11 @@ def _take(types: Types, surgeon: Surgeon, graph: onnx.GraphProto) -> None:
     for node in surgeon.nodes:
         if not node.outputs or node.outputs[0].name not in made:
             continue
+        if not any(isinstance(v, GsGraph) for v in node.attrs.values()):
+            continue
         for attribute in made[node.outputs[0].name].attribute:
             inner = node.attrs.get(attribute.name)
-            if attribute.HasField("g") and inner is not None:
+            if attribute.HasField("g") and isinstance(inner, GsGraph):
                 _take(types, inner, attribute.g)
 
 

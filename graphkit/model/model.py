@@ -9,7 +9,7 @@ from typing import Any
 import onnx
 
 from graphkit.errors import BadInput
-from graphkit.model import external, wire
+from graphkit.model import encode, external, wire
 from graphkit.model import records as r
 from graphkit.model.adopt import adopt
 from graphkit.model.file import ModelFile, save
@@ -47,7 +47,10 @@ class Model:
         self._names: set[str] | None = None
         self._counts: dict[str, int] = {}
         self._locations: set[str] | None = None
+        self.metadata = {p.key: p.value for p in self.shell.metadata_props}
+        """The model's own metadata_props; what a pass adds or changes is written."""
         self.spec = ""
+        self.bridge: Any = None  # how the last pass changed the interface: a graphkit.Bridge, or None
         self.main = self._view(self._surgeon, "main", None)
 
     def _read(self) -> None:
@@ -171,6 +174,17 @@ class Model:
             first.extend(n for n in self.records.origins.get(name) or [name] if n not in first)
         self._origins[id(made)] = (made, Origin(self.spec, first))
 
+    def made_by(self, made: Any) -> str:
+        """The spec of the pass that made a node or constant, now or as the file says; empty when none did."""
+        entry = self._origins.get(id(made))
+        if entry is not None:
+            return entry[1].spec
+        node, constant = self.records.nodes.get(id(made)), self.records.initializers.get(id(made))
+        if node is not None:
+            return encode.spec_in(parse(onnx.NodeProto, node.view).metadata_props)
+        header = constant.stored.header if constant is not None else None
+        return encode.spec_in(getattr(header, "metadata_props", ()))
+
     def first_names(self, tensors: Iterable[Tensor]) -> list[str]:
         """The names under which the file had these tensors, or what the ones that a pass made stand for."""
         found: list[str] = []
@@ -248,7 +262,7 @@ class Model:
         return wire.splice(self.file.data, self._fields, edits, _SCALARS) if edits else [self.file.data]
 
     def _head(self, edits: dict[int, Sequence[wire.Item]]) -> None:
-        """IR version and producer, which GraphSurgeon keeps on the graph."""
+        """IR version and producer, which GraphSurgeon keeps on the graph, and metadata."""
         version = self._surgeon.ir_version or self.shell.ir_version
         if version != self.shell.ir_version:
             edits[1] = [wire.number_field(1, version)]
@@ -258,6 +272,11 @@ class Model:
         ):
             if (now or "") != was:
                 edits[number] = [wire.text_field(number, now)]
+        props = [(p.key, p.value) for p in self.shell.metadata_props]
+        if self.metadata != dict(props):
+            kept: list[wire.Item] = [i for i, (k, v) in enumerate(props) if self.metadata.get(k) == v]
+            new = [pair for pair in self.metadata.items() if pair not in props]
+            edits[r.MODEL_METADATA] = [*kept, *(encode.entry(r.MODEL_METADATA, *pair) for pair in new)]
 
     def to_bytes(self) -> bytes:
         """The exported model as one string; for small ones."""

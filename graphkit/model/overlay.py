@@ -189,10 +189,12 @@ class Overlay:
         )
         if changed:
             edits[r.NODE_ATTRIBUTE] = items
-        if not edits and id(node) not in self._origins:
+        noted = id(node) in self._origins and not self._light  # nobody asks a skeleton where it comes from
+        if not edits and not noted:
             return [record.view], record is _NEW_NODE
         fields = wire.scan(record.view)
-        self._note_origin(node, record, fields, edits)
+        if not self._light:
+            self._note_origin(node, record, fields, edits)
         if record.has_devices and names:
             edits[r.NODE_DEVICES] = _renamed_devices(record.view, fields, names)
         return _spliced(record.view, fields, edits)
@@ -374,8 +376,12 @@ class Overlay:
         listed = {id(t) for t in (*scope.surgeon.inputs, *scope.surgeon.outputs)}
         described = {id(i.tensor) for i in scope.record.infos if i.field == number}
         items: list[wire.Item] = []
+        ends = {id(i.tensor) for i in scope.record.infos if i.field in (r.GRAPH_INPUT, r.GRAPH_OUTPUT)}
+        moved = set() if scope.record.is_function else listed - ends  # their list says it from now on
         for info in scope.record.infos:
-            if info.field == number and (info.idle or self.live.has(info.tensor)):
+            if info.field != number or id(info.tensor) in moved:
+                continue
+            if info.idle or self.live.has(info.tensor):
                 items.append(self._info(info, scope))
         if scope.record.is_function:
             return items

@@ -14,8 +14,10 @@ from typing import Any
 import onnx
 from google.protobuf.message import Message
 
+from graphkit.errors import BadInput
 from graphkit.model import external, wire
 from graphkit.model import records as r
+from graphkit.model.disk import shown
 from graphkit.model.messages import parse
 from graphkit.model.surgeon import (
     AttributeRef,
@@ -45,6 +47,9 @@ class Reader:
         self.records = r.Records()
         self.opaque_graphs: list[onnx.GraphProto] = []
         self._folder = folder
+        for one in shell.opset_import:
+            if not 0 <= one.version < 1 << 31:
+                raise BadInput(f"not an ONNX model: there is no opset {one.version}; export it again")
         self._imports = [onnx.helper.make_opsetid(o.domain, o.version) for o in shell.opset_import]
         self._opset = default_version(self._imports)
         self._ir = shell.ir_version
@@ -107,6 +112,7 @@ class Reader:
         """Read a FunctionProto."""
         fields = wire.scan(view)
         proto = parse(onnx.FunctionProto, wire.without(view, fields, frozenset({r.FUNCTION_NODE})))
+        _check_text(proto, proto.name, proto.domain, proto.overload, *proto.attribute)
         scope = r.ScopeRecord(None, None, True, view, fields, ordinal)
         scope.name, scope.doc = proto.name, proto.doc_string
         scope.domain, scope.overload = proto.domain, proto.overload
@@ -228,6 +234,7 @@ class Reader:
         return [(parse(onnx.NodeProto, v), v) for v in wire.payloads(scope.view, scope.fields, number)]
 
     def _node(self, proto: onnx.NodeProto, view: memoryview, scope: r.ScopeRecord, ordinal: int) -> Node:
+        _check_text(proto, proto.op_type, proto.domain, proto.overload, *(a.name for a in proto.attribute))
         attributes: dict[str, r.AttributeRecord] = {}
         if proto.attribute:
             fields = [f for f in wire.scan(view) if f.number == r.NODE_ATTRIBUTE]
@@ -365,6 +372,20 @@ def _dims(tensor: Any) -> list[Any] | None:
     if not tensor.HasField("shape"):
         return None
     return [getattr(d, d.WhichOneof("value")) if d.WhichOneof("value") else None for d in tensor.shape.dim]
+
+
+def _check_text(proto: onnx.NodeProto | onnx.FunctionProto, *texts: str) -> None:
+    """BadInput when what names an operator or an attribute is no UTF-8 (protobuf gives bytes then).
+
+    Tensors and nodes may be called so: exporters did that, and nothing is looked up by such a name.
+    """
+    odd = next((t for t in texts if isinstance(t, bytes)), None)
+    if odd is not None:
+        what = "node" if isinstance(proto, onnx.NodeProto) else "function"
+        raise BadInput(
+            f"not an ONNX model: {what} {shown(str(proto.name))!r} names {ascii(odd)[1:60]}, "
+            "which is no UTF-8; export the model again"
+        )
 
 
 def _text(raw: bytes) -> str | bytes:

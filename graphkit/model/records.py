@@ -11,7 +11,7 @@ from graphkit.model.external import DataRef
 from graphkit.model.surgeon import Constant, Node, Stored, StoredSparse, Surgeon, Tensor
 
 # Field numbers of onnx.proto: https://github.com/onnx/onnx/blob/main/onnx/onnx.proto
-MODEL_GRAPH, MODEL_OPSET, MODEL_TRAINING, MODEL_FUNCTIONS = 7, 8, 20, 25
+MODEL_GRAPH, MODEL_OPSET, MODEL_METADATA, MODEL_TRAINING, MODEL_FUNCTIONS = 7, 8, 14, 20, 25
 NODE_INPUT, NODE_OUTPUT, NODE_NAME, NODE_OP, NODE_ATTRIBUTE, NODE_DOMAIN, NODE_OVERLOAD = 1, 2, 3, 4, 5, 7, 8
 NODE_METADATA, NODE_DEVICES = 9, 10
 GRAPH_NODE, GRAPH_NAME, GRAPH_INITIALIZER, GRAPH_DOC, GRAPH_INPUT, GRAPH_OUTPUT = 1, 2, 5, 10, 11, 12

@@ -53,9 +53,10 @@ def walk(surgeon: Surgeon, label: str, parent: Any = None) -> Iterator[tuple[Sur
         yield here
         below = []
         for node in here[0].nodes:
-            for name, graph in subgraphs_of(node):
-                owner = node.name or (node.outputs[0].name if node.outputs else node.op)
-                below.append((graph, f"{here[1]}/{owner}.{name}", here[0]))
+            for name, value in node.attrs.items():  # subgraphs_of, without a generator for each node
+                if isinstance(value, GsGraph):
+                    owner = node.name or (node.outputs[0].name if node.outputs else node.op)
+                    below.append((value, f"{here[1]}/{owner}.{name}", here[0]))
         stack.extend(reversed(below))
 
 

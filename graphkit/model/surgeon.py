@@ -37,6 +37,7 @@ _gs.logger.G_LOGGER.severity = _gs.logger.G_LOGGER.CRITICAL  # its lines are non
 
 _DATA_FIELDS = frozenset({4, 5, 6, 7, 9, 10, 11})  # float, int32, string, int64, raw, double, uint64
 _SMALL = 4096
+_MOST_DENSE = 1 << 30
 _MAX_TENSOR_FIELDS = 4096
 
 # GraphSurgeon leaves these as ONNX enums, since numpy has no such type; its users rely on that.
@@ -175,7 +176,16 @@ class StoredSparse(_SparseValues):  # type: ignore[misc]
         return self.header
 
     def read(self) -> Array:
-        """A fresh dense array, from either layout of the indices ([NNZ] or [NNZ, rank])."""
+        """A fresh dense array, from either layout of the indices ([NNZ] or [NNZ, rank]).
+
+        Raises BadInput for values that do not fit, and for a dense form over 1 GiB: the dims are all that
+        the file holds of it, so a few bytes can ask for any amount.
+        """
+        if min(self.shape, default=0) < 0 or self.nbytes > _MOST_DENSE:
+            raise BadInput(
+                f"sparse initializer '{self.header.values.name}' of shape {_dims(self.shape)} "
+                "is too large to be read; store it dense if that is what it should be"
+            )
         values = Stored(self.header.values.SerializeToString(), self.folder).read()
         indices = Stored(self.header.indices.SerializeToString(), self.folder).read()
         dense = np.zeros(self.shape, values.dtype)
@@ -192,6 +202,11 @@ class StoredSparse(_SparseValues):  # type: ignore[misc]
 
     load = Stored.load
     is_still = Stored.is_still
+
+
+def _dims(shape: list[int]) -> str:
+    text = "x".join(map(str, shape))
+    return text if len(text) < 80 else f"{text[:80]}…"
 
 
 def _strings(tensor: onnx.TensorProto, shape: list[int]) -> Array:

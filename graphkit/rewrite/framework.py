@@ -2,21 +2,19 @@
 
 from __future__ import annotations
 
-import dataclasses
 import inspect
 import time
-from abc import ABC, abstractmethod
-from collections.abc import Mapping
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, ClassVar, Self, dataclass_transform, get_type_hints
+from abc import abstractmethod
+from typing import TYPE_CHECKING, Any, ClassVar, dataclass_transform
 
-from graphkit.errors import BadOption, GraphkitError, NotApplicable, PassFailed
+from graphkit.errors import GraphkitError, NotApplicable, PassFailed
 from graphkit.report.records import PassReport, Refusal
-from graphkit.rewrite import options as opt
+from graphkit.rewrite.configured import Configured
 from graphkit.rewrite.failure import describe_failure
 from graphkit.rewrite.options import Size, option, rest
 
 if TYPE_CHECKING:
+    from graphkit.compare.bridge import Bridge
     from graphkit.model.graph import Graph
     from graphkit.model.model import Model
     from graphkit.model.surgeon import Node, Tensor
@@ -31,6 +29,7 @@ class Tally:
         self.rewrites = 0
         self.refusals: list[Refusal] = []
         self.notes: list[str] = []
+        self.bridges: list[Bridge] = []
 
     def rewrite(self, count: int = 1) -> None:
         """Count places that were rewritten."""
@@ -50,27 +49,22 @@ class Tally:
         """Say something that is neither a rewrite nor a refusal."""
         self.notes.append(text)
 
+    def bridge(self, bridge: Bridge) -> None:
+        """Say that inputs or outputs are others now, and how what they carry follows from what it was."""
+        self.bridges.append(bridge)
+        self.notes.append(bridge.says)
+
 
 @dataclass_transform(frozen_default=True, kw_only_default=True, field_specifiers=(option, rest))
-class Pass(ABC):
+class Pass(Configured):
     """One named rewrite of a graph.
 
     A subclass sets ``name``, declares its options as annotated fields, and writes :meth:`apply`. Its
     docstring is its page: what it does, why, before and after, and when it refuses.
     """
 
-    name: ClassVar[str]
-    origin: ClassVar[str] = ""
-    """How the pass is spelled when it comes from a script, ``./file.py:name``."""
-
-    def __init_subclass__(cls, **kwargs: Any) -> None:
-        super().__init_subclass__(**kwargs)
-        page = cls.__dict__.get("__doc__")
-        try:
-            dataclass(frozen=True, kw_only=True)(cls)
-        except (TypeError, ValueError) as error:
-            raise type(error)(f"class {cls.__name__}: {error}") from error
-        cls.__doc__ = page or ""  # dataclass would write a signature where there is no page
+    group: ClassVar[str] = ""
+    """The heading under which lists show the pass, such as ``simplify``."""
 
     @abstractmethod
     def apply(self, graph: Graph, tally: Tally) -> None:
@@ -78,80 +72,6 @@ class Pass(ABC):
 
         Count every rewrite and every refusal in ``tally``. A second run must change nothing.
         """
-
-    @classmethod
-    def options(cls) -> tuple[opt.Field[Any], ...]:
-        """The options, in the order in which they are declared."""
-        return dataclasses.fields(cls)  # type: ignore[arg-type]
-
-    @classmethod
-    def types(cls) -> Mapping[str, Any]:
-        """The type of each option."""
-        hints = get_type_hints(cls)
-        return {f.name: hints[f.name] for f in cls.options()}
-
-    @classmethod
-    def from_spec(cls, arguments: str) -> Self:
-        """Build from ``key=value,key=value``, as ``--pass name:…`` takes it; see
-        :mod:`graphkit.rewrite.options`.
-
-        Raises BadOption for an unknown, missing or repeated option, or a value of the wrong type.
-        """
-        found: dict[str, str | None] = {}
-        for key, raw in opt.items(arguments):
-            if key in found:
-                raise BadOption(f"pass '{cls.name}' has option '{key}' twice; give it once")
-            found[key] = raw
-        return cls._build(found, opt.parse)
-
-    @classmethod
-    def from_values(cls, values: Mapping[str, Any]) -> Self:
-        """Build from values that have types already, as a recipe gives them; keys as in a spec."""
-        return cls._build(dict(values), opt.coerce)
-
-    @classmethod
-    def _build(cls, found: dict[str, Any], convert: Any) -> Self:
-        types, fields = cls.types(), cls.options()
-        named = {spelling: f for f in fields if not opt.is_rest(f) for spelling in (f.name, opt.key_of(f))}
-        others = next((f for f in fields if opt.is_rest(f)), None)
-        values: dict[str, Any] = {}
-        left: dict[str, str] = {}
-        for key, raw in found.items():
-            field = named.get(key.strip())
-            where = f"{cls.name}:{key.strip()}"
-            if field is not None and field.name in values:
-                raise BadOption(f"pass '{cls.name}' has option '{key}' twice; give it once")
-            if field is not None:
-                values[field.name] = convert(raw, types[field.name], where)
-            elif others is not None and key:
-                left[key] = convert(raw, str, where)
-            else:
-                raise BadOption(cls._unknown(key))
-        missing = [opt.key_of(f) for f in fields if f.name not in values and opt.default_of(f) is opt.MISSING]
-        if missing:
-            spec = cls.origin or cls.name
-            raise BadOption(f"pass '{cls.name}' needs {missing[0]}=…; see `graphkit explain {spec}`")
-        if others is not None:
-            values[others.name] = left
-        return cls(**values)
-
-    @classmethod
-    def _unknown(cls, key: str) -> str:
-        known = ", ".join(opt.key_of(f) for f in cls.options())
-        return f"pass '{cls.name}' has no option '{key}'; " + (f"it has {known}" if known else "it has none")
-
-    def __str__(self) -> str:
-        """The spec that builds this pass again, so that a line of a log can be pasted back."""
-        spelled: list[str] = []
-        types = self.types()
-        for field in self.options():
-            value = getattr(self, field.name)
-            if opt.is_rest(field):
-                spelled += opt.spell_rest(value)
-            elif value != opt.default_of(field):
-                spelled.append(opt.spell(opt.key_of(field), value, types[field.name]))
-        name = self.origin or self.name
-        return f"{name}:{','.join(spelled)}" if spelled else name
 
     def run(self, model: Model) -> PassReport:
         """Apply the pass to a model in place, and report.
@@ -166,6 +86,7 @@ class Pass(ABC):
         sorted_before = {id(s.gs) for s in model.scopes() if dataflow.in_order(s)}
         model.begin(str(self))
         self._guarded(model, tally)
+        model.bridge = self._bridge(tally)
         wrong = dataflow.defect(model)
         if wrong is not None:
             raise PassFailed(f"pass '{self}' left a graph that is not valid: {wrong}")
@@ -181,6 +102,12 @@ class Pass(ABC):
             seconds=time.perf_counter() - start,
             notes=tuple(tally.notes),
         )
+
+    def _bridge(self, tally: Tally) -> Bridge | None:
+        """What this pass said of the interface; one that says it twice is two passes."""
+        if len(tally.bridges) > 1:
+            raise PassFailed(f"pass '{self}' failed: it gives two bridges; give one that says it all")
+        return tally.bridges[0] if tally.bridges else None
 
     def _guarded(self, model: Model, tally: Tally) -> None:
         """Call :meth:`apply`; what it raises by accident becomes PassFailed."""

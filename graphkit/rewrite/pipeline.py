@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, Protocol
 
@@ -45,6 +45,7 @@ def rewrite(
     recipe: str | Path | None = None,
     verify: bool = True,
     verify_memory: int = 4 << 30,
+    verify_seconds: float = 600.0,
     require_proof: bool = False,
     seed: int = 0,
     feeds: Feeds | None = None,
@@ -53,8 +54,9 @@ def rewrite(
     """Run passes on a model, prove that it computes the same, and save it to ``output`` (if given).
 
     ``source`` is a path, a ModelProto or a Model, and is not changed; the passes of ``recipe`` run before
-    ``passes``. ``verify_memory`` is the most bytes that verification may take, ``seed`` that of its inputs
-    unless ``feeds`` gives them. With ``require_proof``, a result that cannot be verified is refused too.
+    ``passes``. ``verify_memory`` (bytes) and ``verify_seconds`` are the most that verification may take,
+    ``seed`` that of its inputs unless ``feeds`` gives them. With ``require_proof``, a result that cannot be
+    verified is refused too.
     Without passes, or when none changed anything, the output is the input byte for byte.
 
     Raises BadInput, BadOutput, UnknownPass, BadOption, BadPass or BadRecipe for what cannot be done,
@@ -69,6 +71,7 @@ def rewrite(
         recipe=recipe,
         verify=verify,
         verify_memory=verify_memory,
+        verify_seconds=verify_seconds,
         require_proof=require_proof,
         seed=seed,
         feeds=feeds,
@@ -84,6 +87,7 @@ def prepare(
     recipe: str | Path | None = None,
     verify: bool = True,
     verify_memory: int = 4 << 30,
+    verify_seconds: float = 600.0,
     require_proof: bool = False,
     seed: int = 0,
     feeds: Feeds | None = None,
@@ -103,7 +107,8 @@ def prepare(
     if wrong is not None:
         raise BadInput(f"{model.where}: {wrong}")
     needed: Need = ("proof" if require_proof else "try") if verify else "none"
-    return Job(model.file, model, chosen, target, needed, verify_memory, seed, feeds, progress or _silent)
+    tell = progress or _silent
+    return Job(model.file, model, chosen, target, needed, verify_memory, seed, feeds, tell, verify_seconds)
 
 
 def apply(model: onnx.ModelProto, *passes: str | Pass) -> onnx.ModelProto:
@@ -147,12 +152,12 @@ def _chosen(passes: Iterable[str | Pass], recipe: str | Path | None) -> list[Pas
 
 def _loaded(source: Source) -> Model:
     """A model of our own: passes edit it in place, so a caller's Model is exported and read again."""
-    from graphkit.model.file import ModelFile
+    from graphkit.model.file import ModelFile, same_bytes
     from graphkit.model.model import Model
 
     if isinstance(source, Model):
         parts = source.export()
-        if _same_bytes(parts, source.file.data):
+        if same_bytes(parts, source.file.data):
             return Model.from_file(source.file)
         return Model.from_file(ModelFile.from_bytes(b"".join(parts), source.file.folder))
     if isinstance(source, str | Path):
@@ -177,8 +182,12 @@ class Job:
     seed: int
     feeds: Feeds | None
     progress: Progress
+    seconds: float = 600.0
+    edits: list[int] = field(default_factory=list)
+    """The numbers of the passes that changed the interface."""
 
     def run(self) -> RewriteReport:
+        from graphkit.model.file import same_bytes
         from graphkit.rewrite.touched import Snapshot
 
         before = Snapshot(self.model)
@@ -188,11 +197,13 @@ class Job:
             self.progress(str(step), index, steps)
             try:
                 reports.append(step.run(self.model))
+                if self.model.bridge is not None:
+                    self.edits.append(index)
             except PassFailed as error:
                 self._refused(error, reports, Verification("not-run", reason=str(error)))
                 raise
         parts = self._export(reports)
-        unchanged = _same_bytes(parts, self.file.data)
+        unchanged = same_bytes(parts, self.file.data)
         if unchanged:
             verification = Verification("unchanged")
         else:
@@ -261,9 +272,12 @@ class Job:
     # -- does it compute the same?
 
     def _prove(self, parts: Parts, before: Snapshot, reports: list[PassReport]) -> Verification:
+        from graphkit.run.limits import limited
+
         if self.need == "none":
             return Verification("not-asked")
-        found = self._compare(parts, before, self.model)
+        with limited(self.seconds, self.memory):
+            found = self._stages() if self.edits else self._compare(parts, before, self.model)
         if found.status == "not-run" and self.need == "proof":
             refused = RewriteRefused(
                 f"not verified, and a proof is required: {found.reason}; nothing was written"
@@ -271,7 +285,8 @@ class Job:
             raise self._refused(refused, reports, found)
         if found.status != "differs":
             return found
-        found = self._blamed(found)
+        if found.culprit is None:
+            found = self._blamed(found)
         raise self._refused(RewriteRefused(_refusal(found)), reports, found)
 
     def _compare(self, parts: Parts, before: Snapshot, model: Model) -> Verification:
@@ -288,15 +303,24 @@ class Job:
             feeds=self.feeds,
         )
 
+    def _stages(self) -> Verification:
+        """Prove a pipeline that changes the interface piece by piece, each against the model before it."""
+        from graphkit.rewrite.stages import Stages
+
+        return Stages(self.file, self.passes, self.edits, self.seed, self.memory, self.progress).prove()
+
     def _blamed(self, found: Verification) -> Verification:
         """Find the pass after which the numbers differ first, and what differs there."""
 
         def tell(count: int) -> None:
             self.progress(f"bisecting: the first {count} passes", 0, 0)
 
+        from graphkit.run.limits import limited
+
         if not self.passes:
             return found
-        culprit, found = self._bisection.differing(found, self._compare, tell)
+        with limited(self.seconds, self.memory):
+            culprit, found = self._bisection.differing(found, self._compare, tell)
         return replace(found, culprit=culprit)
 
     @property
@@ -320,26 +344,6 @@ def _crashes(call: Callable[[], object]) -> bool:
     except Exception:
         return True
     return False
-
-
-_CHUNK = 1 << 20
-
-
-def _same_bytes(parts: Sequence[bytes | memoryview], data: memoryview) -> bool:
-    """Whether the joined parts are ``data``, without joining them."""
-    if sum(len(p) for p in parts) != len(data):
-        return False
-    if len(parts) == 1 and parts[0] is data:
-        return True
-    position = 0
-    for part in parts:
-        view = memoryview(part)
-        for start in range(0, len(view), _CHUNK):
-            chunk = bytes(view[start : start + _CHUNK])
-            if chunk != bytes(data[position : position + len(chunk)]):
-                return False
-            position += len(chunk)
-    return True
 
 
 def _versions() -> dict[str, str]:

@@ -7,12 +7,18 @@ or, when options are many,
     [[pass]]
     name = "fold-constants"
     max-size = "1M"
+
+Packages ship recipes too: each ``graphkit.recipes`` entry point names a package whose ``NAME.toml`` files can
+be asked for by name alone.
 """
 
 from __future__ import annotations
 
+import importlib.util
 import os
 import tomllib
+from functools import cache
+from importlib.metadata import entry_points
 from pathlib import Path
 from typing import Any
 
@@ -20,24 +26,53 @@ from graphkit.errors import BadRecipe, GraphkitError
 from graphkit.rewrite.framework import Pass
 from graphkit.rewrite.registry import load_pass, pass_class
 from graphkit.rewrite.script import is_script, load_script
+from graphkit.rewrite.suggest import did_you_mean
 
-__all__ = ["load_recipe"]
+__all__ = ["GROUP", "about", "load_recipe", "recipe_file", "recipes"]
+
+GROUP = "graphkit.recipes"
+
+
+@cache
+def recipes() -> dict[str, Path]:
+    """The recipes of installed packages by name; of two with one name, that of the first package."""
+    found: dict[str, Path] = {}
+    for entry in sorted(entry_points(group=GROUP), key=lambda e: (e.name, e.value)):
+        spec = importlib.util.find_spec(entry.value)
+        for folder in (spec.submodule_search_locations or ()) if spec is not None else ():
+            for file in sorted(Path(folder).glob("*.toml")):
+                found.setdefault(file.stem, file)
+    return dict(sorted(found.items()))
+
+
+def recipe_file(path: Path | str) -> Path:
+    """The file of a recipe: the path itself, or that of an installed one when it is a bare name of one."""
+    file = Path(path)
+    bare = file.name == str(path) and not file.suffix and not file.exists()
+    return recipes().get(file.name, file) if bare else file
+
+
+def about(file: Path) -> str:
+    """What a recipe says of itself: the comment at its top, on one line."""
+    lines = file.read_text("utf-8", "replace").splitlines()
+    end = next((n for n, line in enumerate(lines) if not line.startswith("#")), len(lines))
+    return " ".join(line.lstrip("# ").strip() for line in lines[:end] if line.strip("# "))
 
 
 def load_recipe(path: Path | str) -> list[Pass]:
     """The passes that a recipe lists, built; a script's path in it is relative to the recipe's folder.
 
+    ``path`` is a file, or the name of an installed recipe, such as ``trt``.
+
     Raises BadRecipe when the file is missing, is no TOML, or does not say what to run; what is wrong with a
     pass or an option is said with the recipe's name in front.
     """
-    file = Path(path)
+    file = recipe_file(path)
     try:
         text = file.read_bytes().decode()
         tree = tomllib.loads(text)
     except OSError as error:
-        raise BadRecipe(
-            f"{file}: cannot be read: {error.strerror or error}; check the path of the recipe"
-        ) from error
+        raise BadRecipe(f"{file}: cannot be read: {error.strerror or error}; {_advice(file)}") from error
     except UnicodeDecodeError as error:
         raise BadRecipe(f"{file}: is not UTF-8 text; a recipe is a TOML file") from error
     except tomllib.TOMLDecodeError as error:
@@ -48,6 +83,14 @@ def load_recipe(path: Path | str) -> list[Pass]:
         raise
     except GraphkitError as error:
         raise type(error)(f"{file}: {error}") from error
+
+
+def _advice(file: Path) -> str:
+    close = did_you_mean(file.stem, recipes())
+    return (
+        close
+        or f"give the path of a recipe, or the name of one: {', '.join(recipes()) or 'none is installed'}"
+    )
 
 
 def _passes(tree: dict[str, Any], file: Path) -> list[Pass]:

@@ -26,7 +26,7 @@ from graphkit.run.trt import Lines, Trt, collect, logger
 if TYPE_CHECKING:
     from graphkit.run.trt import api
 
-__all__ = ["Built", "Progress", "compile_engine", "present"]
+__all__ = ["Built", "Progress", "compile_engine", "configure", "parse", "present", "quiet"]
 
 Progress = Callable[[str, int, int], None]
 
@@ -71,13 +71,13 @@ def compile_engine(
     targets = targets_of(options, trt, gpu)
     marked = marks and trt.has_unfused
     seconds = {}
-    with collect() as lines, _quiet():
+    with collect() as lines, quiet():
         start = time.perf_counter()
         tell("parsing", 0, 0)
         builder, network, parser = _parsed(trt, source, marked)
         seconds["parse"] = time.perf_counter() - start
         interrupts = Interrupts()
-        config = _config(trt, network, options, targets, detailed, monitor_of(trt, tell, interrupts))
+        config = configure(trt, network, options, targets, detailed, monitor_of(trt, tell, interrupts))
         start = time.perf_counter()
         tell("building", 0, 0)
         data = _built(source, trt, (builder, network, parser), config, options, lines, interrupts)
@@ -88,7 +88,14 @@ def compile_engine(
 
 
 def _parsed(trt: Trt, source: Source, marked: bool) -> Any:
-    """(builder, network, parser), which have to live as long as each other."""
+    parts, findings = parse(trt, source, marked=marked)
+    if findings:
+        raise _failure(source, trt, findings)
+    return parts
+
+
+def parse(trt: Trt, source: Source, *, marked: bool) -> tuple[Any, list[Complaint]]:
+    """(builder, network, parser), which have to live as long as each other, and what the parser refuses."""
     from polygraphy.backend.trt import CreateNetwork
 
     flags = trt.module.NetworkDefinitionCreationFlag
@@ -104,14 +111,12 @@ def _parsed(trt: Trt, source: Source, marked: bool) -> Any:
     main = source.model.main
     dtypes = {t.name: str(t.dtype) for t in (*main.inputs, *main.outputs) if t.dtype is not None}
     findings = of_parser(parser, trt, dtypes)
-    if not done or findings:
-        raise _failure(
-            source, trt, findings or [Complaint("TensorRT cannot parse the model and does not say why")]
-        )
-    return builder, network, parser
+    if not done and not findings:
+        findings = [Complaint("TensorRT cannot parse the model and does not say why")]
+    return (builder, network, parser), findings
 
 
-def _config(
+def configure(
     trt: Trt,
     network: api.INetworkDefinition,
     options: BuildOptions,
@@ -221,7 +226,7 @@ def _warnings(
 
 
 @contextmanager
-def _quiet() -> Iterator[None]:
+def quiet() -> Iterator[None]:
     """No word from Polygraphy, nor of what TensorRT's bindings think of calls that Polygraphy makes."""
     from polygraphy.logger import G_LOGGER
 

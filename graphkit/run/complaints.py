@@ -41,6 +41,11 @@ class Complaint:
         what = " ".join(p for p in (self.op, f"'{self.node}'" if self.node else "") if p)
         return f"{what} in {' > '.join(self.stack)}" if self.stack else what
 
+    @property
+    def needs_gpu(self) -> bool:
+        """Whether this says only that the builder cannot answer without a GPU."""
+        return self.stage == "build" and bool(_NEEDS_GPU.search(self.raw))
+
     def __str__(self) -> str:
         advice = f"; try --pass {self.mend}" if self.mend else ""
         return f"{self.where}: {self.reason}{advice}" if self.where else f"{self.reason}{advice}"
@@ -161,6 +166,9 @@ _BUILDER: tuple[tuple[str, str, str], ...] = (
         "",
     ),
     (r"graphScope\.cpp.*kUNDEFINED", "a bug of this version: it loses the scope of nodes in a subgraph", ""),
+)
+_NEEDS_GPU = re.compile(
+    r"generateForCurrent|has no runners that implement it|Could not find any implementation"
 )
 _UNKNOWN = re.compile(r"Op type (\S+) is not supported|No importer registered for op: (\S+)")
 _NOISE = re.compile(r"catchCudaError|^\s*$")

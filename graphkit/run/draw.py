@@ -83,7 +83,8 @@ def _array(
     # Polygraphy's DataLoader draws the same uniform numbers, but only for dtypes numpy has, one range
     # an input, and from one stream: an input more would change the values of all that follow.
     if _is_whole(dtype):
-        whole = np.asarray(rng.integers(int(np.ceil(low)), int(high), shape, endpoint=True))
+        least = int(np.ceil(low))  # a divisor may be asked for that no whole number of the dtype is
+        whole = np.asarray(rng.integers(least, max(int(high), least), shape, endpoint=True))
         return _apart(whole, float(np.ceil(asked.apart)), low).astype(dtype)
     values = _uniform(rng, low, high, shape, log=spread.log and not asked.bounded)
     values = _apart(values, asked.apart, low)

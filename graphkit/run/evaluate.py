@@ -11,10 +11,12 @@ import onnx
 from onnx import ModelProto, NodeProto, TensorProto, helper, numpy_helper
 
 from graphkit.errors import BadInput
+from graphkit.run.limits import limited
 from graphkit.run.reference import CannotRun, brief, open_model
 from graphkit.run.session import OrtModel
 
 _MIN_IR = 10  # initializers need no input (IR 4), and 4-bit types exist
+_SECONDS, _MEMORY = 10.0, 2 << 30  # for all nodes: constants that take more are better computed at run time
 _MAX_BYTES = (1 << 31) - (1 << 20)  # protobuf's limit, less what is no tensor
 
 
@@ -57,7 +59,8 @@ def evaluate(
     unique. Nodes that read the result of one that failed are left out without a reason of their own.
     """
     work = _Work(constants, setting, Evaluation())
-    work.run(nodes)
+    with limited(_SECONDS, _MEMORY):
+        work.run(nodes)
     return work.done
 
 

@@ -11,7 +11,9 @@ import onnx
 from onnx import ModelProto
 
 from graphkit.errors import BadInput
+from graphkit.model import records, wire
 from graphkit.run import outline
+from graphkit.run.limits import TooMuch, stoppable
 from graphkit.run.session import Feed, OrtModel, Values, with_outputs
 
 # numpy in Python: enough to judge one block of a network, hopeless for a whole one
@@ -21,6 +23,10 @@ REFERENCE_NODES = 2000
 
 class CannotRun(BadInput):
     """No runtime at hand can run the model; says which operator or limit stands in the way."""
+
+
+class OverLimit(CannotRun):
+    """Running the model takes longer, or more memory, than it may: no word on whether the model is right."""
 
 
 class Runnable(Protocol):
@@ -40,6 +46,8 @@ class _Ort:
     def run(self, feed: Feed) -> Values:
         try:
             return self._model.run(feed)
+        except TooMuch as error:
+            raise OverLimit(str(error)) from error
         except Exception as error:  # ONNX Runtime's errors share no base class of their own
             raise CannotRun(brief(error)) from error
 
@@ -59,7 +67,9 @@ class _Reference:
         try:
             with warnings.catch_warnings():
                 warnings.simplefilter("ignore")  # numpy on NaN, overflow, division by zero
-                found = self._evaluator.run(self._outputs, dict(feed))
+                found = stoppable(lambda: self._evaluator.run(self._outputs, dict(feed)))
+        except TooMuch as error:
+            raise OverLimit(str(error)) from error
         except Exception as error:  # any numpy or onnx error: this feed does not run here
             raise CannotRun(brief(error)) from error
         return dict(zip(self._outputs, found, strict=True))
@@ -87,7 +97,7 @@ def open_model(
     reason = "ONNX Runtime was not asked"
     if only != "reference":
         try:
-            return _Ort(with_outputs(parts, outputs), folder)
+            return _Ort(_named_overloads(with_outputs(parts, outputs)), folder)
         except Exception as error:  # see above: no common base class
             reason = brief(error)
         if only == "ort":
@@ -110,9 +120,34 @@ def _open_reference(
     try:
         if folder is not None:
             onnx.load_external_data_for_model(model, str(folder))
+        _name_overloads(model)
         return _Reference(model, outputs)
     except Exception as error:  # the evaluator raises whatever its op table raises
         raise CannotRun(f"{reason}; onnx's reference evaluator: {brief(error)}") from error
+
+
+_OVERLOAD = 13  # field of FunctionProto: https://github.com/onnx/onnx/blob/main/onnx/onnx.proto
+
+
+def _named_overloads(data: bytes) -> bytes:
+    """The same model, its overloads named apart if it has any."""
+    functions = wire.payloads(memoryview(data), wire.scan(data), records.MODEL_FUNCTIONS)
+    if not any(f.number == _OVERLOAD for view in functions for f in wire.scan(view)):
+        return data
+    model = onnx.load_from_string(data)
+    _name_overloads(model)
+    return model.SerializeToString()
+
+
+def _name_overloads(model: ModelProto) -> None:
+    """Put the overload of functions into their names: the runtimes run any one of that name."""
+    known = {(_domain(f.domain), f.name, f.overload) for f in model.functions if f.overload}
+    for node in outline.nodes(model) if known else ():
+        if (_domain(node.domain), node.op_type, node.overload) in known:
+            node.op_type, node.overload = f"{node.op_type}__overload_{node.overload}", ""
+    for function in model.functions if known else ():
+        function.name += f"__overload_{function.overload}" if function.overload else ""
+        function.overload = ""
 
 
 def run(

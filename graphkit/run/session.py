@@ -15,6 +15,8 @@ import numpy as np
 from numpy.typing import NDArray
 from onnx import TensorProto
 
+from graphkit.run import limits
+
 Feed = Mapping[str, Any]
 Values = dict[str, Any]
 
@@ -51,18 +53,24 @@ class OrtModel:
         self._runner = OnnxrtRunner(self._session)
 
     def run(self, feed: Feed) -> Values:
-        """All outputs by name: arrays, lists for sequences, None for an empty optional."""
-        if self._plain:
+        """All outputs by name: arrays, lists for sequences, None for an empty optional.
+
+        Raises TooMuch where there are limits (see :mod:`graphkit.run.limits`) and it exceeds them.
+        """
+        return limits.watched(lambda options: self._run(feed, options))
+
+    def _run(self, feed: Feed, options: Any) -> Values:
+        if self._plain and options is None:
             with _quiet_polygraphy(), self._runner as runner:
                 # ONNX Runtime checks the feed itself, with the better message
                 return dict(runner.infer(dict(feed), check_inputs=False))
-        # Polygraphy's runner knows neither sequences and optionals nor dtypes that numpy has no name for.
+        # Polygraphy's runner knows neither limits, sequences and optionals, nor dtypes that numpy lacks.
         if self._viewed:
-            return self._run_viewed(feed)
+            return self._run_viewed(feed, options)
         names = [o.name for o in self._session.get_outputs()]
-        return dict(zip(names, self._session.run(names, dict(feed)), strict=True))
+        return dict(zip(names, self._session.run(names, dict(feed), options), strict=True))
 
-    def _run_viewed(self, feed: Feed) -> Values:
+    def _run_viewed(self, feed: Feed, options: Any) -> Values:
         from onnxruntime import OrtValue
 
         kinds = {i.name: i.type for i in self._session.get_inputs()}
@@ -76,7 +84,7 @@ class OrtModel:
                 else OrtValue.ortvalue_from_numpy_with_onnx_type(array, code)
             )
         names = [o.name for o in self._session.get_outputs()]
-        results = self._session.run_with_ort_values(names, values)
+        results = self._session.run_with_ort_values(names, values, options)
         return {name: _array(value) for name, value in zip(names, results, strict=True)}
 
 

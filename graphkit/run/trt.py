@@ -65,6 +65,11 @@ class Trt:
         return f"{'TensorRT-RTX' if self.is_rtx else 'TensorRT'} {self.version}"
 
     @property
+    def target(self) -> str:
+        """How passes call it: rtx-1.4, or trt-10.12."""
+        return f"{'rtx' if self.is_rtx else 'trt'}-{'.'.join(map(str, self.numbers[:2]))}"
+
+    @property
     def is_rtx(self) -> bool:
         return self.name == "tensorrt_rtx"
 

@@ -89,6 +89,7 @@ def facts(model: ModelProto, shapes: Mapping[str, Shape], known: Mapping[str, ND
     """Infer every shape that follows from these input shapes; what cannot be inferred stays unknown."""
     concrete = ModelProto()
     concrete.CopyFrom(model)
+    concrete.ir_version = max(model.ir_version, 4)  # before that, inference sees no initializer but an input
     for info in concrete.graph.input:
         if info.name in shapes and info.type.HasField("tensor_type"):
             _set_shape(info.type.tensor_type, shapes[info.name])

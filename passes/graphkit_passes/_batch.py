@@ -13,6 +13,7 @@ from graphkit.model.encode import attribute, schema_type
 from graphkit.model.operators import domain_of
 from graphkit.model.surgeon import Constant, Node, Tensor, onnx_dtype, tensor_proto
 from graphkit.run.evaluate import Evaluation, Setting, evaluate
+from graphkit_passes._exact import exact
 from graphkit_passes._functions import rename_overload
 
 _STUB_OVER = 1024  # bytes; no shape depends on a larger constant
@@ -53,7 +54,7 @@ class Batch:
         Returns why not when it cannot be written down.
         """
         try:
-            proto = self._proto(graph, node)
+            proto = self.proto(graph, node)
         except (GraphkitError, TypeError, ValueError) as error:
             return str(error)
         self.nodes.append((graph, node))
@@ -61,7 +62,8 @@ class Batch:
         self.leaves.update((self.name(t), (graph, t)) for t in constants)
         return None
 
-    def _proto(self, graph: Graph, node: Node) -> onnx.NodeProto:
+    def proto(self, graph: Graph, node: Node) -> onnx.NodeProto:
+        """The node as a message, its tensors by the names of :meth:`name`."""
         domain = domain_of(node)
         proto = onnx.NodeProto(op_type=node.op, domain=domain)
         record = graph.model.records.nodes.get(id(node))
@@ -105,9 +107,27 @@ class Batch:
         return {key: told[name] for key, (name, _) in self._names.items() if name in told}
 
     def evaluate(self) -> Evaluation:
-        """Run the batch; values are by the names of :meth:`name`. Unreadable constants fail their readers."""
+        """Run the batch; values are by the names of :meth:`name`. Unreadable constants fail their readers.
+
+        What :mod:`~graphkit_passes._exact` knows needs no session; only the rest goes to the runtimes.
+        """
+        held, unreadable = self._read()
+        done = Evaluation()
+        left = [i for i in range(len(self.protos)) if not self._exactly(i, held, done.values)]
+        if left:
+            known = {n: v for i in left for n in self.protos[i].input if (v := held.get(n)) is not None}
+            constants = {n: tensor_proto(v, n) for n, v in known.items()}
+            rest = evaluate([self.protos[i] for i in left], constants, self.setting())
+            done.values.update(rest.values)
+            done.failures.update((left[place], reason) for place, reason in rest.failures.items())
+        for index, proto in enumerate(self.protos):
+            done.failures.update((index, unreadable[n]) for n in proto.input if n in unreadable)
+        return done
+
+    def _read(self) -> tuple[dict[str, Any], dict[str, str]]:
+        """The values of the leaves that are read, by name, and why others cannot be."""
         used = {i for p in self.protos for i in p.input}
-        constants: dict[str, onnx.TensorProto] = {}
+        held: dict[str, Any] = {}
         unreadable: dict[str, str] = {}
         for name, (graph, tensor) in self.leaves.items():
             if name not in used:
@@ -118,11 +138,20 @@ class Batch:
                 unreadable[name] = str(error)
                 continue
             if values is not None:
-                constants[name] = tensor_proto(values, name)
-        done = evaluate(self.protos, constants, self.setting())
-        for index, proto in enumerate(self.protos):
-            done.failures.update((index, unreadable[n]) for n in proto.input if n in unreadable)
-        return done
+                held[name] = values
+        return held, unreadable
+
+    def _exactly(self, index: int, held: dict[str, Any], values: dict[str, Any]) -> bool:
+        """Compute one node without a runtime; returns whether that could be."""
+        (graph, node), proto = self.nodes[index], self.protos[index]
+        if any(n and n not in held for n in proto.input):
+            return False
+        found = exact(graph, node, [held[n] if n else None for n in proto.input])
+        if found is None:
+            return False
+        name = next(n for n in proto.output if n)
+        held[name] = values[name] = found
+        return True
 
 
 def _attribute(name: str, value: Any, kind: int | None) -> onnx.AttributeProto:

@@ -27,13 +27,28 @@ def inline_branches(main: Graph, placing: Placing, wanted: Callable[[Tensor], bo
     return total
 
 
+def inline_branch(graph: Graph, node: Node, truth: bool, placing: Placing) -> bool:
+    """Let the branch of an If take its place whatever the condition is; returns whether it could."""
+    branch = branch_of(graph, node, truth)
+    if branch is None or len(branch.gs.outputs) != len(node.outputs):
+        return False
+    _inline(graph, node, branch, placing)
+    placing.refresh()
+    return True
+
+
 def _taken(graph: Graph, node: Node) -> Graph | None:
     condition = (
         graph.value(node.inputs[0]) if len(node.inputs) == 1 and graph.is_constant(node.inputs[0]) else None
     )
     if condition is None or condition.size != 1 or condition.dtype != np.bool_:
         return None
-    body = node.attrs.get("then_branch" if bool(condition.reshape(-1)[0]) else "else_branch")
+    return branch_of(graph, node, bool(condition.reshape(-1)[0]))
+
+
+def branch_of(graph: Graph, node: Node, truth: bool) -> Graph | None:
+    """The branch of an If that is taken when its condition is ``truth``; None when it cannot be inlined."""
+    body = node.attrs.get("then_branch" if truth else "else_branch")
     if not isinstance(body, GsGraph) or not any(n is node for n in graph.nodes) or _shadows(graph, body):
         return None
     return next((s for s in graph.scopes() if s.gs is body), None)

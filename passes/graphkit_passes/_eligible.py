@@ -117,6 +117,8 @@ class Rules:
         body = self._functions.called_by(node)
         if body is not None:
             return self._body_reason(body)
+        if node.op == "Loop" and not domain_of(node):
+            return "its function has Loop, which may run any number of times"
         found = self._op_reason(graph, node)
         allowed = found is None or found == "its result is no tensor"
         return None if allowed else f"its function has {node.op}: {found}"

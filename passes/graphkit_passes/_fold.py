@@ -19,33 +19,43 @@ from graphkit_passes._eligible import Rules, overridable, unbounded
 from graphkit_passes._functions import without_overloads
 from graphkit_passes._placing import Placing, held, is_external, is_uniform, move_constants
 from graphkit_passes._shapes import ShapeFolder
+from graphkit_passes._shared import Known
 
 _UNIFORM = 256  # bytes; larger results of one repeated element stay what makes them
 _CONE = 1000
+_TOGETHER = 1 << 30  # bytes that all results of one round may take while they are computed
+_WEIGHED = frozenset({"Conv", "ConvTranspose", "Gemm", "MatMul", "BatchNormalization"})
 
 Array = np.ndarray[Any, Any]
 
 
 @dataclass
 class Folder:
-    """Folds a whole model; with ``only_shapes``, just what follows from shapes."""
+    """Folds a whole model; with ``only_shapes``, just what follows from shapes.
+
+    With ``storing``, results of one repeated element are stored too, and weights of any size.
+    """
 
     main: Graph
     tally: Tally
     max_size: int
     qdq: bool = False
     only_shapes: bool = False
+    storing: bool = False
     refused: dict[int, tuple[Graph, Node, str]] = field(default_factory=dict)
     large: dict[int, tuple[Graph, Node, int]] = field(default_factory=dict)
     stems: dict[int, Tensor] = field(default_factory=dict)
+    _looked_at: int = 0
 
     def __post_init__(self) -> None:
         self.rules = Rules(self.main, qdq=self.qdq)
         self.placing = Placing(self.main)
+        self.placing.only_nodes &= not self.storing
         self.shapes = ShapeFolder(self.main, self.placing)
 
     def run(self) -> None:
         """Fold until a round finds nothing; then tell what was refused."""
+        total = 0
         while True:
             done = self._move_constants()
             made = self.shapes.run()
@@ -53,13 +63,23 @@ class Folder:
             done += len(made) + self._fold_nodes()
             branches = inline_branches(self.main, self.placing, self._wants)
             self.tally.rewrite(branches)
+            self.shapes.stale |= bool(branches)
             done += branches
             self.placing.sweep()
-            if not done and not self._reconsider():
+            total += done
+            if not done and not self._reconsider() and not self._look_again(total):
                 break
         for graph, node, reason in self.refused.values():
             if node.outputs:
                 self.tally.refuse(graph, node, reason)
+
+    def _look_again(self, total: int) -> bool:
+        """Infer once more after all that was folded; within `simplify`, that is for it to decide."""
+        if total == self._looked_at or Known.is_shared(self.main.model):
+            return False
+        self._looked_at = total
+        self.shapes.stale = True
+        return True
 
     def _move_constants(self) -> int:
         """Constant nodes become initializers: those of the file, and those that came out of a branch."""
@@ -165,6 +185,7 @@ class Folder:
             values = {id(t): v for t in named if (v := evaluation.values.get(batch.name(t))) is not None}
             if len(values) < len(named) or not self._accept(graph, node, values, results):
                 continue
+            self.shapes.note(graph, node)
             made = self.placing.fold(graph, node, values)
             self._done(1, made)
             done.setdefault(id(graph), (graph, []))[1].append(node)
@@ -183,13 +204,17 @@ class Folder:
     def _drop_unbounded(self, batch: Batch, results: dict[int, Result]) -> None:
         """Leave out nodes whose results may take any amount of memory; for good, if all inputs are known."""
         gone: set[int] = set()
+        together = 0
         made = {id(t) for _, n in batch.nodes for t in n.outputs if t.name}
         for index, (graph, node) in enumerate(batch.nodes):
             sizes = [results.get(id(t), Result()).nbytes for t in node.outputs if t.name]
             read = sum(graph.nbytes(t) for t in node.inputs if t.name)
             reason = unbounded(node, sizes, read)
             if reason is None:
-                continue
+                together += sum(s or 0 for s in sizes)
+                if together <= _TOGETHER or together == sum(s or 0 for s in sizes):
+                    continue
+                reason = f"with others, its result would take {together:,} bytes"
             gone.add(index)
             if not any(id(t) in made for t in node.inputs):
                 self.refused[id(node)] = (graph, node, reason)
@@ -211,7 +236,9 @@ class Folder:
                 )
                 return False
         nbytes = sum(v.nbytes for v in values.values())
-        if nbytes <= self.max_size and not self._repeats(values):
+        if nbytes <= self.max_size and (self.storing or not self._repeats(values)):
+            return True
+        if self.storing and self._is_weight(node):
             return True
         if nbytes <= self._vanishing(graph, node):
             return True
@@ -224,6 +251,14 @@ class Folder:
 
     def _refuse(self, graph: Graph, node: Node, reason: str) -> None:
         self.refused[id(node)] = (graph, node, reason)
+
+    @staticmethod
+    def _is_weight(node: Node) -> bool:
+        """Whether all that reads the results reads them as a weight, which engine builders want stored."""
+        uses = [(r, t) for t in node.outputs for r in t.outputs]
+        return bool(uses) and all(
+            r.op in _WEIGHED and not domain_of(r) and r.inputs[0] is not t for r, t in uses
+        )
 
     @staticmethod
     def _repeats(values: dict[int, Array]) -> bool:

@@ -70,6 +70,10 @@ class Placing:
             tensor.shape = list(values.shape)  # the annotation was wrong, or knew less
         return tensor
 
+    def lose(self, tensor: Tensor) -> None:
+        """Note a tensor that lost a reader: when it has none left, what makes it goes with :meth:`sweep`."""
+        self._lost[id(tensor)] = tensor
+
     def remove(self, graph: Graph, nodes: Iterable[Node]) -> None:
         """Take out nodes of one scope; what only they read goes with the next :meth:`sweep`."""
         gone = list(nodes)

@@ -8,14 +8,19 @@ from typing import Any
 import numpy as np
 
 from graphkit import Graph
-from graphkit.model.infer import infer
 from graphkit.model.operators import attribute, domain_of
 from graphkit.model.scopes import ordered
-from graphkit.model.surgeon import Node, Tensor
+from graphkit.model.surgeon import Node, Tensor, numpy_dtype
 from graphkit_passes._placing import Placing
+from graphkit_passes._shared import Known as Inferred
 
 _INTEGERS: dict[int, np.dtype[Any]] = {6: np.dtype(np.int32), 7: np.dtype(np.int64)}
 _MOST = 64  # elements of a vector that is followed; shapes are short
+_WHOLE = frozenset(np.dtype(t) for t in ("int32", "int64", "bool"))
+_FOLLOWED = frozenset(
+    ["Shape", "Size", "Gather", "Concat", "Unsqueeze", "Squeeze", "Cast", "Mul", "Add", "Sub"]
+)
+_FOLLOWED_FROM = 13  # the opset from which inference follows the values of these
 _UNIT = {"Mul": 1, "Div": 1, "Add": 0, "Sub": 0}
 
 
@@ -36,18 +41,24 @@ class Known:
 
 
 class ShapeFolder:
-    """Finds shapes that inference knows; every :meth:`run` infers afresh, when a Shape or Size is left."""
+    """Finds shapes that inference knows.
+
+    A :meth:`run` infers afresh when ``stale``, and only when a Shape or Size is left.
+    """
 
     def __init__(self, main: Graph, placing: Placing) -> None:
         self._main = main
         self._placing = placing
+        self._inferred = Inferred.of(main.model)
+        self.stale = False
 
     def run(self) -> list[Tensor]:
         """Fold what is known now; returns the tensors that became constants."""
         scopes = self._main.scopes()
         if not any(n.op in ("Shape", "Size") and not domain_of(n) for s in scopes for n in s.nodes):
             return []
-        self._types = infer(self._main.model)
+        self._types = self._inferred.inferred(afresh=self.stale)
+        self.stale = False
         self._known: dict[int, tuple[Tensor, Known]] = {}
         made: list[Tensor] = []
         for graph in scopes:
@@ -55,9 +66,26 @@ class ShapeFolder:
             self._placing.remove(graph, gone)
         return made
 
+    def note(self, graph: Graph, node: Node) -> None:
+        """Note that ``node`` is about to be folded; ``stale`` is set where inference may now find more.
+
+        It may where it did not know the result's shape. It may where it did not follow the value, which is
+        one that shapes are made of, and something that reads it has no known shape yet.
+        """
+        if self.stale or not self._inferred.known:
+            return
+        types = self._inferred.types
+        for tensor in node.outputs:
+            if types.static(tensor) is None:
+                self.stale = True
+            elif graph.opset < _FOLLOWED_FROM or node.op not in _FOLLOWED:
+                whole = numpy_dtype(getattr(tensor, "dtype", None)) in _WHOLE
+                open_ = any(types.static(t) is None for r in tensor.outputs for t in r.outputs)
+                self.stale |= whole and open_
+
     def _visit(self, graph: Graph, node: Node, made: list[Tensor]) -> bool:
         """Learn what a node gives, and fold it when all is known. Returns whether it is to be removed."""
-        rule = _RULES.get(node.op)
+        rule = RULES.get(node.op)
         if rule is None or len(node.outputs) != 1 or not node.outputs[0].name:
             return False
         found = rule(self, graph, node)
@@ -67,6 +95,7 @@ class ShapeFolder:
         self._known[id(tensor)] = (tensor, found)
         values = found.array()
         if values is not None:
+            self.note(graph, node)
             made += self._placing.fold(graph, node, {id(tensor): values})
             return True
         same = self._same_as(graph, node, found)
@@ -225,19 +254,19 @@ class ShapeFolder:
         count = max(len(a.values), len(b.values)) if 0 not in (len(a.values), len(b.values)) else 0
         if any(len(k.values) not in (1, count) for k in (a, b)):
             return None
-        pairs = zip(_stretched(a, count), _stretched(b, count), strict=True)
-        values = tuple(_computed(node.op, x, y) for x, y in pairs)
+        pairs = zip(stretched(a, count), stretched(b, count), strict=True)
+        values = tuple(computed(node.op, x, y) for x, y in pairs)
         limits = np.iinfo(a.dtype)
         if any(v is not None and not limits.min <= v <= limits.max for v in values):
             return None
         return Known(values, a.scalar and b.scalar, a.dtype)
 
 
-def _stretched(known: Known, count: int) -> tuple[int | None, ...]:
+def stretched(known: Known, count: int) -> tuple[int | None, ...]:
     return known.values * count if len(known.values) == 1 else known.values
 
 
-def _computed(op: str, x: int | None, y: int | None) -> int | None:
+def computed(op: str, x: int | None, y: int | None) -> int | None:
     """Integer arithmetic as ONNX defines it: division truncates toward zero."""
     if x is None or y is None:
         return None
@@ -246,7 +275,7 @@ def _computed(op: str, x: int | None, y: int | None) -> int | None:
     return {"Mul": x * y, "Add": x + y, "Sub": x - y}[op]
 
 
-_RULES: dict[str, Any] = {
+RULES: dict[str, Any] = {
     "Shape": ShapeFolder._shape,
     "Size": ShapeFolder._size,
     "Gather": ShapeFolder._gather,

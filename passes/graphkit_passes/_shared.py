@@ -39,12 +39,23 @@ class Known:
     @classmethod
     @contextmanager
     def during(cls, model: Model) -> Iterator[Known]:
-        """Within it, :meth:`of` gives one and the same object for ``model``: inference runs once."""
+        """Within it, :meth:`of` gives one and the same object for ``model``: inference runs once.
+
+        A pass inside of another's shares what that one knows: tensors that both see keep shape and dtype.
+        """
+        if id(model) in _OPEN:
+            yield _OPEN[id(model)]
+            return
         known = _OPEN[id(model)] = cls(model)
         try:
             yield known
         finally:
             del _OPEN[id(model)]
+
+    @classmethod
+    def is_shared(cls, model: Model) -> bool:
+        """Whether what is known of ``model`` now is for several passes."""
+        return id(model) in _OPEN
 
     @classmethod
     def of(cls, model: Model) -> Known:
@@ -55,6 +66,21 @@ class Known:
     def types(self) -> Types:
         """What inference finds in the model as it is when first asked."""
         return infer(self._model)
+
+    @property
+    def known(self) -> bool:
+        """Whether inference has run."""
+        return "types" in self.__dict__
+
+    def forget(self) -> None:
+        """Let inference run again when somebody asks next."""
+        self.__dict__.pop("types", None)
+
+    def inferred(self, *, afresh: bool) -> Types:
+        """The same, from the model as it is now when ``afresh``; then it holds for all from here on."""
+        if afresh:
+            self.forget()
+        return self.types
 
     def dtype(self, graph: Graph, tensor: Tensor) -> np.dtype[Any] | None:
         """The dtype of a tensor: inferred, else what the file says. None in functions, which take any."""

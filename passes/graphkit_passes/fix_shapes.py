@@ -53,6 +53,7 @@ class FixShapes(Pass):
     """
 
     name = "fix-shapes"
+    group = "edit"
 
     max_size: Size = option(
         default=Size(1 << 20),

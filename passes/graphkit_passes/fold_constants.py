@@ -29,8 +29,9 @@ class FoldConstants(Pass):
     inference knows the dims from the graph's inputs: the annotations of a file are never believed. `Gather`,
     `Concat` and the like are folded when the dims that they pick are known, even if others are not, and
     `x * 1`, `x + 0` of such shape code is left out. An `If` with a constant condition gives way to the nodes
-    of its branch. What fed only the folded nodes goes with them. Values are those of ONNX Runtime; for
-    operators that it lacks, those of onnx's reference evaluator. Weights in data files stay there.
+    of its branch. What fed only the folded nodes goes with them. Values are those of ONNX Runtime (where only
+    one result is right, numpy computes it); for operators that it lacks, those of onnx's reference evaluator.
+    Weights in data files stay there.
 
     ## When it refuses
     - the result is larger than `max-size`, and larger than the constants that vanish with the node;
@@ -50,6 +51,7 @@ class FoldConstants(Pass):
     """
 
     name = "fold-constants"
+    group = "simplify"
 
     max_size: Size = option(
         default=Size(1 << 20),

@@ -48,6 +48,7 @@ class FuseConvBn(PatternPass):
     """
 
     name = "fuse-conv-bn"
+    group = "simplify"
 
     def pattern(self, op: Any, x: Any, w: Any, b: Any, scale: Any, bias: Any, mean: Any, var: Any) -> Any:
         """A convolution with or without a bias, and the norm behind it."""
@@ -72,6 +73,8 @@ class FuseConvBn(PatternPass):
             tensor = m[name]
             constant = tensor is None or graph.is_constant(tensor)
             m.require(constant, f"its {_MEANING[name]} '{tensor.name if tensor else ''}' is not constant")
+            dtype = None if tensor is None else graph.dtype(tensor)
+            m.require(dtype is None or dtype.kind != "O", f"its {_MEANING[name]} is made of strings")
         _fold(graph, m)
 
     def rewrite(self, op: Builder, m: Match) -> Tensor:

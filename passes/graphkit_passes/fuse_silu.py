@@ -43,6 +43,7 @@ class FuseSilu(PatternPass):
     """
 
     name = "fuse-silu"
+    group = "simplify"
 
     def pattern(self, op: Any, x: Any, a: Any, b: Any) -> Any:
         """A SiLU, or a gate that is told apart in ``check``."""

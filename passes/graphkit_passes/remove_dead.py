@@ -52,6 +52,7 @@ class RemoveDead(Pass):
     """
 
     name = "remove-dead"
+    group = "simplify"
 
     def apply(self, graph: Graph, tally: Tally) -> None:
         """Find what is alive, then take out everything else: nodes, then functions, then initializers."""

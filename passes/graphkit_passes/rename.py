@@ -10,19 +10,26 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from graphkit import BadOption, Pass, option
 from graphkit_passes._names import Tree, definitions, interface
+from graphkit_passes._renames import Ends, check_expression, exact, looked_up
 
 if TYPE_CHECKING:
     from graphkit import Graph, Tally
 
 
 class Rename(Pass):
-    r"""Rename nodes and tensors by a regular expression.
+    r"""Rename nodes and tensors: by a regular expression, or exactly, one by one or from a file.
 
-    Each name becomes `re.sub(pattern, to, name)`: the expression may match anywhere in the name and
-    several times, `^` and `$` anchor it, and `\1` or `\g<group>` in `to` stand for what a group
-    matched. The main graph, subgraphs and local functions are all renamed; the inputs and outputs of the
-    main graph, which are the model's interface, only with `io=true`. Types, quantization annotations and
+    With `pattern` and `to`, each name becomes `re.sub(pattern, to, name)`: the expression may match anywhere
+    in the name and several times, `^` and `$` anchor it, and `\1` or `\g<group>` in `to` stand for what a
+    group matched. The main graph, subgraphs and local functions are all renamed; the inputs and outputs of
+    the main graph, which are the model's interface, only with `io=true`. Types, quantization annotations and
     device configurations follow.
+
+    With `map=old->new+…` or `file=renames.toml` the names are exact, and those of inputs and outputs change
+    as any other. A file holds `old = "new"` (TOML), `{"old": "new"}` (JSON) or lines `old,new` (CSV), for
+    nodes and tensors of that name; in TOML and JSON, tables called `nodes` and `tensors`, and in CSV a third
+    column with one of those words, tell the two apart. In a name on the command line, write `\,` for a comma
+    and `\+` for a plus sign.
 
     All new names are given at once, so `a` can become `b` while `b` becomes `c`. An expression that
     matches its own results renames them again in the next run: write `^(?!x/)` instead of `^` to put
@@ -50,9 +57,10 @@ class Rename(Pass):
     ```
 
     ## When it refuses
-    A name stays as it is when
+    It stops, with nothing changed, when nothing has an exact old name, nor its new one. A name stays as it is
+    when
 
-    - it belongs to an input or output of the main graph, and `io=true` was not given,
+    - it belongs to an input or output of the main graph, and an expression is given without `io=true`,
     - it is no text (not UTF-8), or the new name would be empty,
     - the new name is that of another tensor that is visible there: in the same scope, in one around it, or
       in a subgraph below, where it would be captured by mistake; for nodes, of another node in the same
@@ -65,43 +73,64 @@ class Rename(Pass):
     """
 
     name = "rename"
+    group = "edit"
 
-    pattern: str = option(help="Python regular expression to look for in each name", metavar="REGEX")
-    to: str = option(help=r"what to put in place of each match; \1 is its first group", metavar="TEXT")
+    pattern: str | None = option(
+        default=None, help="Python regular expression to look for in each name", metavar="REGEX"
+    )
+    to: str | None = option(
+        default=None, help=r"what to put in place of each match; \1 is its first group", metavar="TEXT"
+    )
+    map: tuple[str, ...] = option(default=(), help="exact names instead of a pattern", metavar="OLD->NEW+…")
+    file: str = option(default="", help="a .toml, .json or .csv file of exact names", metavar="FILE")
     io: bool = option(default=False, help="rename inputs and outputs of the main graph too")
     what: Literal["both", "nodes", "tensors"] = option(default="both", help="which names to change")
 
     def __post_init__(self) -> None:
-        try:
-            self.to.encode()
-            expression = re.compile(self.pattern)
-        except (re.error, RecursionError, OverflowError, UnicodeEncodeError) as error:
+        exact_ones = bool(self.map or self.file)
+        if exact_ones and (self.pattern, self.to) != (None, None):
+            raise BadOption("rename takes exact names (map, file) or an expression (pattern, to), not both")
+        if not exact_ones and (self.pattern is None or self.to is None):
             raise BadOption(
-                f"rename:pattern={self.pattern!a},to={self.to!a} cannot be used: {error}"
-            ) from None
-        try:
-            expression.sub(self.to, "")
-        except (re.error, IndexError) as error:
-            raise BadOption(f"rename:to={self.to} does not fit pattern {self.pattern}: {error}") from None
+                "pass 'rename' needs pattern=… and to=…, or map=old->new, or file=…; "
+                "see `graphkit explain rename`"
+            )
+        if exact_ones:
+            exact(self.map, "", self.what)
+        else:
+            check_expression(self.pattern or "", self.to or "")
 
     def apply(self, graph: Graph, tally: Tally) -> None:
         """Rename in every scope; nodes first, then tensors."""
-        substitute = partial(re.compile(self.pattern).sub, self.to)
-        names = [] if self.what == "tensors" else _nodes(graph, substitute)
-        if self.what != "nodes":
-            names += _tensors(graph, substitute, self.io)
+        renames = exact(self.map, self.file, self.what) if self.pattern is None else None
+        if renames is None:
+            substitute = partial(re.compile(self.pattern or "").sub, self.to or "")
+            of_node = of_tensor = substitute
+        else:
+            of_node, of_tensor = (partial(looked_up, m) for m in (renames.nodes, renames.tensors))
+        names = [] if self.what == "tensors" else _nodes(graph, of_node)
+        tensors = [] if self.what == "nodes" else _tensors(graph, of_tensor, self.io or renames is not None)
+        if renames is not None:
+            wrong = renames.missing(*([n.old for n in side] for side in (names, tensors)))
+            if wrong:
+                raise BadOption(f"rename: {wrong}")
+        ends = Ends(graph)
+        names += tensors
         for name in names:
             if name.reason:
                 tally.refuse(name.scope, name.place, name.reason)
             elif name.new != name.old:
                 name.give()
                 tally.rewrite(len(name.nodes) or 1)
-        again = next((n for n in names if n.new != n.old and substitute(n.new) != n.new), None)
+        again = next(
+            (n for n in names if n.new != n.old and (of_node if n.nodes else of_tensor)(n.new) != n.new), None
+        )
         if again is not None:
-            tally.note(
-                f"the pattern matches the names it makes: another run would rename '{again.new}' again"
-            )
+            matched = "the pattern matches" if renames is None else "the new names are among"
+            made = "the names it makes" if renames is None else "the old ones"
+            tally.note(f"{matched} {made}: another run would rename '{again.new}' again")
         _count(tally, [n for n in names if n.new != n.old])
+        ends.tell(tally)
 
 
 def _count(tally: Tally, changed: Sequence[_Name]) -> None:

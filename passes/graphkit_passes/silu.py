@@ -67,6 +67,7 @@ class Silu(Pass):
     """
 
     name = "silu"
+    group = "mend"
 
     ops: tuple[str, ...] = option(
         default=(), help="further custom operators that are a SiLU", metavar="Op+domain::Op"

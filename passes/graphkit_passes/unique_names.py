@@ -57,6 +57,7 @@ class UniqueNames(Pass):
     """
 
     name = "unique-names"
+    group = "mend"
 
     unnamed: bool = option(
         default=False, help="also name the nodes that have no name, Relu_0, Relu_1 and so on"

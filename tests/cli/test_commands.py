@@ -38,7 +38,8 @@ def run(*arguments: str) -> str:
 
 def test_passes() -> None:
     lines = run("passes").splitlines()
-    assert [line.split()[0] for line in lines] == ["doubling", "needy"]
+    assert [line.split()[0] for line in lines if not line.startswith("recipe ")] == ["doubling", "needy"]
+    assert any(line.startswith("recipe trt: ") for line in lines)
     assert "Turn x * 2 into x + x." in lines[0] and lines[0].endswith("example")
     tree = json.loads(run("passes", "--format", "json"))
     assert tree["schema"] == "graphkit.passes/1"
@@ -46,7 +47,9 @@ def test_passes() -> None:
         "name": "doubling",
         "summary": "Turn x * 2 into x + x.",
         "package": "example",
+        "group": "",
     }
+    assert {"trt", "yolo", "transformer"} <= {one["name"] for one in tree["recipes"]}
 
 
 def test_no_passes(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -323,3 +323,100 @@ def test_a_second_run_changes_nothing(model: onnx.ModelProto, expression: tuple[
     assert Rename(pattern=expression[0], to=expression[1]).run(twin).rewrites == 0
     again, report = renamed(onnx.ModelProto.FromString(first), *expression)
     assert report.rewrites == 0 and again.to_bytes() == first
+
+
+# -- exact names
+
+
+def exactly(text: str, *pairs: str, **options: object) -> tuple[Model, PassReport]:
+    twin = Model.from_proto(parse(text))
+    return twin, Rename(map=pairs, **options).run(twin)  # type: ignore[arg-type]
+
+
+def test_exact_names_reach_nodes_tensors_and_both_ends() -> None:
+    model, report = exactly(TWO, "x->images", "h->hidden", "n2->last", "y->scores")
+    graph = model.to_proto().graph
+    assert ([i.name for i in graph.input], [o.name for o in graph.output]) == (["images"], ["scores"])
+    assert [n.name for n in graph.node] == ["n1", "last"] and report.rewrites == 4
+    again = Model.from_proto(model.to_proto())
+    assert Rename(map=("x->images", "h->hidden")).run(again).rewrites == 0
+
+
+@settings(max_examples=25, deadline=None)
+@given(models(), st.data())
+def test_exact_renames_keep_the_meaning(model: onnx.ModelProto, data: st.DataObject) -> None:
+    names = sorted({t for g in graphs(model) for t in tensors(g)})
+    old = data.draw(st.lists(st.sampled_from(names), min_size=1, max_size=4, unique=True))
+    pairs = tuple(f"{n}->q/{n}" for n in old)
+    twin = Model.from_proto(model)
+    report = Rename(map=pairs, what="tensors").run(twin)
+    got = twin.to_proto()
+    assert not report.refusals
+    assert shape_of(got) == shape_of(model)
+    onnx.checker.check_model(got, full_check=True)
+    for before, after in zip(values(model), values(got), strict=True):
+        assert (before == after).all()
+
+
+def test_ends_that_swap_their_names_are_a_bridge() -> None:
+    """By their names alone, each would be taken for the other."""
+    text = "g (float[2] x, float[2] z) => (float[2] y, float[2] q) { y = Neg (x)  q = Sub (x, z) }"
+    for pairs in (("x->z", "z->x"), ("y->q", "q->y"), ("x->z", "z->w", "y->q", "q->p")):
+        report = rewrite(parse(text), [Rename(map=pairs)])
+        assert report.verification.status == "held", report.verification.reason
+
+
+def test_names_from_files(tmp_path: Path) -> None:
+    texts = {
+        "n.toml": 'x = "a"\n"h" = "b"\n[nodes]\nn1 = "first"\n[tensors]\ny = "c"\n',
+        "n.json": '{"x": "a", "h": "b", "nodes": {"n1": "first"}, "tensors": {"y": "c"}}',
+        "n.csv": "old,new\nx,a\nh,b\n\nn1,first,nodes\ny,c,tensors\n",
+    }
+    for name, text in texts.items():
+        (tmp_path / name).write_text(text)
+        twin = Model.from_proto(parse(TWO))
+        Rename(file=str(tmp_path / name)).run(twin)
+        nodes = twin.to_proto().graph.node
+        assert [n.name for n in nodes] == ["first", "n2"]
+        assert [(list(n.input), list(n.output)) for n in nodes] == [(["a"], ["b"]), (["b"], ["c"])]
+
+
+@pytest.mark.parametrize(
+    ("name", "text", "problem"),
+    [
+        ("n.txt", "", "must end in .toml, .json or .csv"),
+        ("n.toml", "x = ", "Invalid value"),
+        ("n.toml", "x = 3", "'x' is neither a new name nor one of the tables"),
+        ("n.toml", "[nodes]\nx = 3", "the new name of 'x' is no text"),
+        ("n.toml", 'x = ""', "has an empty name"),
+        ("n.json", "[1]", "must hold old names with their new ones"),
+        ("n.json", "{", "Expecting property name"),
+        ("n.csv", "x", "line 1 is not old,new"),
+        ("n.csv", "x,y,tensor", "line 1 is not old,new"),
+        ("n.csv", "x,a\nx,b", "'x' gets two names, 'a' and 'b'"),
+        ("n.csv", b"\xff", "is not UTF-8"),
+    ],
+)
+def test_files_that_cannot_be_used(tmp_path: Path, name: str, text: str | bytes, problem: str) -> None:
+    (tmp_path / name).write_bytes(text if isinstance(text, bytes) else text.encode())
+    with pytest.raises(BadOption, match=re.escape(problem)) as caught:
+        Rename(file=str(tmp_path / name)).run(Model.from_proto(parse(TWO)))
+    assert str(caught.value).startswith("rename:file=") and "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("options", "problem"),
+    [
+        ({"map": ("h",)}, "'h' is no rename; write old->new"),
+        ({"map": ("->h",)}, "has an empty name"),
+        ({"map": ("h->a", "h->b")}, "'h' gets two names"),
+        ({"map": ("h->a",), "pattern": "a", "to": "b"}, "not both"),
+        ({"file": "none.toml"}, "cannot be read"),
+        ({"map": ("hh->a",)}, "there is no node or tensor 'hh'; did you mean h?"),
+        ({"map": ("h->a",), "what": "nodes"}, "there is no node 'h'"),
+        ({}, "needs pattern=… and to=…, or map=old->new, or file=…"),
+    ],
+)
+def test_exact_renames_that_cannot_be(options: dict, problem: str) -> None:
+    with pytest.raises(BadOption, match=re.escape(problem)):
+        Rename(**options).run(Model.from_proto(parse(TWO)))

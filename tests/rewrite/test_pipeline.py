@@ -12,7 +12,7 @@ import pytest
 
 import graphkit
 from graphkit import BadInput, BadOutput, Model, PassFailed, RewriteRefused, Verification, rewrite
-from graphkit.rewrite import pipeline
+from graphkit.model import file
 from graphkit.rewrite.bisect import first
 from tests.rewrite.helpers import CALLS, SILU_TWICE, ops, proto, saved
 
@@ -154,11 +154,11 @@ def test_bisecting_finds_the_first_that_holds() -> None:
 
 
 def test_parts_are_compared_without_joining_them(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(pipeline, "_CHUNK", 3)
+    monkeypatch.setattr(file, "_CHUNK", 3)
     data = memoryview(b"0123456789")
-    assert pipeline._same_bytes([b"01234", memoryview(b"56789")], data)
-    assert not pipeline._same_bytes([b"01234", b"5678x"], data)
-    assert not pipeline._same_bytes([b"01234"], data)
+    assert file.same_bytes([b"01234", memoryview(b"56789")], data)
+    assert not file.same_bytes([b"01234", b"5678x"], data)
+    assert not file.same_bytes([b"01234"], data)
 
 
 def test_what_is_compared_besides_the_outputs(source: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -85,7 +85,9 @@ def test_an_unknown_pass_has_close_names(plugin: None) -> None:
         load_pass("zzzzzz")
 
 
-def install(folder: Path, package: str, modules: dict[str, str], value: str = "") -> None:
+def install_distribution(
+    folder: Path, package: str, modules: dict[str, str], value: str = "", group: str = "graphkit.passes"
+) -> None:
     """Write what pip would: a package, and the metadata with its entry point."""
     (folder / package).mkdir(parents=True)
     for name, text in {"__init__": "", **modules}.items():
@@ -93,7 +95,7 @@ def install(folder: Path, package: str, modules: dict[str, str], value: str = ""
     info = folder / f"{package}-1.0.dist-info"
     info.mkdir()
     (info / "METADATA").write_text(f"Metadata-Version: 2.1\nName: {package}\nVersion: 1.0\n")
-    (info / "entry_points.txt").write_text(f"[graphkit.passes]\n{package} = {value or package}\n")
+    (info / "entry_points.txt").write_text(f"[{group}]\n{package} = {value or package}\n")
 
 
 PASS = """
@@ -113,14 +115,16 @@ def folder(tmp_path: Path, fresh: None, monkeypatch: pytest.MonkeyPatch) -> Path
 
 
 def test_two_passes_of_one_name(folder: Path) -> None:
-    install(folder, "clash_a", {"same": PASS.format("same")})
-    install(folder, "clash_b", {"same": PASS.format("same")})
+    install_distribution(folder, "clash_a", {"same": PASS.format("same")})
+    install_distribution(folder, "clash_b", {"same": PASS.format("same")})
     with pytest.raises(BadPass, match="two installed passes are named 'same': clash_a.same .* clash_b.same"):
         load_pass("same")
 
 
 def test_a_broken_module_breaks_only_itself(folder: Path) -> None:
-    install(folder, "partly", {"good_one": PASS.format("good-one"), "broken": "1/0", "_hidden": "1/0"})
+    install_distribution(
+        folder, "partly", {"good_one": PASS.format("good-one"), "broken": "1/0", "_hidden": "1/0"}
+    )
     assert load_pass("good-one").name == "good-one"
     with pytest.raises(
         BadPass, match=r"partly.broken of partly does not import: ZeroDivisionError.*\(broken.py:1\)"
@@ -135,7 +139,7 @@ def test_a_broken_module_breaks_only_itself(folder: Path) -> None:
 
 
 def test_file_and_pass_must_agree(folder: Path) -> None:
-    install(
+    install_distribution(
         folder,
         "named",
         {"one": PASS.format("two"), "none": "", "many": PASS.format("many") * 2 + "\nclass Q(P): pass"},
@@ -147,19 +151,21 @@ def test_file_and_pass_must_agree(folder: Path) -> None:
 
 
 def test_entry_points_to_a_class_a_module_and_nothing(folder: Path) -> None:
-    install(folder, "direct", {"inner": PASS.format("chosen")}, "direct.inner:P")
-    install(folder, "single", {"lone": PASS.format("lone")}, "single.lone")
+    install_distribution(folder, "direct", {"inner": PASS.format("chosen")}, "direct.inner:P")
+    install_distribution(folder, "single", {"lone": PASS.format("lone")}, "single.lone")
     assert load_pass("chosen").name == "chosen" and load_pass("lone").name == "lone"
-    install(folder, "gone", {}, "no_such_package_here")
+    install_distribution(folder, "gone", {}, "no_such_package_here")
     registry.installed.cache_clear()
     with pytest.raises(BadPass, match="no module no_such_package_here"):
         passes()
 
 
 def test_a_clash_or_a_broken_entry_breaks_only_itself(folder: Path) -> None:
-    install(folder, "clash_c", {"same": PASS.format("same"), "fine_one": PASS.format("fine-one")})
-    install(folder, "clash_d", {"same": PASS.format("same")})
-    install(folder, "lost", {}, "no_such_package_there")
+    install_distribution(
+        folder, "clash_c", {"same": PASS.format("same"), "fine_one": PASS.format("fine-one")}
+    )
+    install_distribution(folder, "clash_d", {"same": PASS.format("same")})
+    install_distribution(folder, "lost", {}, "no_such_package_there")
     registry.installed.cache_clear()
     assert load_pass("fine-one").name == "fine-one"
     from click.testing import CliRunner

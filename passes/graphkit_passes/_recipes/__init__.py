@@ -1,0 +1,1 @@
+"""Recipes that come with graphkit: `graphkit rewrite --recipe trt` runs `trt.toml`."""
