@@ -1,4 +1,4 @@
-"""Writes the pages that come from the code: docs/passes/, docs/cli.md and the table of passes in README.md.
+"""Writes the pages that come from the code: docs/passes/, docs/rules/, docs/cli.md, the passes in README.md.
 
 python docs/generate.py            write what is out of date
 python docs/generate.py --check    write nothing; name what is out of date and exit 1
@@ -13,6 +13,8 @@ from typing import Any
 
 import click
 
+from graphkit.check import registry as rules
+from graphkit.check.verdicts import OWN
 from graphkit.cli import main
 from graphkit.cli.explain import page_of
 from graphkit.cli.passes import summary_of
@@ -22,6 +24,11 @@ ROOT = Path(__file__).resolve().parent.parent
 NOTICE = "<!-- Written by docs/generate.py; edit the {source} and run `make docs`. -->\n\n"
 TABLE = re.compile(r"(<!-- passes: .*? -->\n).*?(<!-- /passes -->)", re.DOTALL)
 WIDTH = 100
+GROUPS = {
+    "mend": "Mend for TensorRT",
+    "simplify": "Simplify",
+    "edit": "Edit",
+}
 
 
 def pages() -> dict[Path, str]:
@@ -30,10 +37,25 @@ def pages() -> dict[Path, str]:
     readme = ROOT / "README.md"
     folder = ROOT / "docs" / "passes"
     texts = {folder / f"{name}.md": pass_page(cls) for name, cls in passes.items()}
-    texts[folder / "README.md"] = NOTICE.format(source="passes") + "# Passes\n\n" + table(passes, "")
+    texts[folder / "README.md"] = NOTICE.format(source="passes") + "# Passes\n\n" + tables(passes)
+    texts |= rule_pages()
     texts[ROOT / "docs" / "cli.md"] = cli_page()
-    inserted = table(passes, "docs/passes/")
+    inserted = lists(passes)
     texts[readme] = TABLE.sub(lambda m: m[1] + inserted + m[2], readme.read_text("utf-8"))
+    return texts
+
+
+def rule_pages() -> dict[Path, str]:
+    """A page for each built-in rule, and the list of them, with the findings that no rule makes."""
+    folder = ROOT / "docs" / "rules"
+    every = sorted(rules.rules().items())
+    found = {n: c for n, c in every if c.__module__.startswith("graphkit.check.rules.")}
+    texts = {folder / f"{name}.md": pass_page(cls) for name, cls in found.items()}
+    rows = [f"| [`{n}`]({n}.md) | {c.severity} | {cell(summary_of(c))} |\n" for n, c in found.items()]
+    own = [f"| `{name}` | {cell(said)} |\n" for name, said in OWN.items()]
+    text = "# Rules\n\n| rule | severity | what it finds |\n|---|---|---|\n" + "".join(rows)
+    text += "\nFindings that no rule makes:\n\n| id | what it says |\n|---|---|\n" + "".join(own)
+    texts[folder / "README.md"] = NOTICE.format(source="rules") + text
     return texts
 
 
@@ -41,6 +63,29 @@ def builtin_passes() -> dict[str, type[Any]]:
     """The passes of graphkit_passes, by name; other plug-ins that happen to be installed are left out."""
     found = sorted(registry.passes().items())
     return {name: cls for name, cls in found if cls.__module__.split(".")[0] == "graphkit_passes"}
+
+
+def groups(passes: dict[str, type[Any]]) -> dict[str, dict[str, type[Any]]]:
+    """The passes by group, in the order in which somebody who has a model needs them."""
+    unknown = {cls.group for cls in passes.values()} - set(GROUPS)
+    if unknown:
+        raise SystemExit(f"group '{min(unknown)}' is in no list: add it to GROUPS of docs/generate.py")
+    return {g: {n: c for n, c in passes.items() if c.group == g} for g in GROUPS}
+
+
+def tables(passes: dict[str, type[Any]]) -> str:
+    """A table for each group."""
+    parts = [f"## {GROUPS[g]}\n\n{table(some, '')}" for g, some in groups(passes).items() if some]
+    return "\n".join(parts)
+
+
+def lists(passes: dict[str, type[Any]]) -> str:
+    """The names alone, a line for each group: the README has no room for more."""
+    lines = []
+    for group, some in groups(passes).items():
+        links = " · ".join(f"[`{name}`](docs/passes/{name}.md)" for name in some)
+        lines.append(f"- **{GROUPS[group]}**: {links}\n")
+    return "".join(lines)
 
 
 def table(passes: dict[str, type[Any]], folder: str) -> str:
@@ -56,7 +101,7 @@ def pass_page(cls: type[Any]) -> str:
     """What ``graphkit explain`` prints; an option without help fails here: none stays undocumented."""
     for field in cls.options():
         if not field.metadata.get("help"):
-            raise SystemExit(f"option '{field.name}' of pass '{cls.name}' has no help")
+            raise SystemExit(f"option '{field.name}' of {cls.kind} '{cls.name}' has no help")
     return NOTICE.format(source="docstring") + page_of(cls) + "\n"
 
 
@@ -79,7 +124,8 @@ def help_block(command: click.Command, context: click.Context) -> str:
 def stale() -> list[Path]:
     """Files whose text is not what the code says, and pages of passes that are gone."""
     texts = pages()
-    gone = [p for p in (ROOT / "docs" / "passes").glob("*.md") if p not in texts]
+    folders = (ROOT / "docs" / "passes", ROOT / "docs" / "rules")
+    gone = [p for folder in folders for p in folder.glob("*.md") if p not in texts]
     return [p for p, text in texts.items() if not p.exists() or p.read_text("utf-8") != text] + gone
 
 

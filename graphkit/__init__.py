@@ -6,6 +6,10 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from graphkit.check.check import check
+    from graphkit.check.rule import Rule
+    from graphkit.check.subject import Subject
+    from graphkit.compare.bridge import Bridge
     from graphkit.compare.diff import diff
     from graphkit.engine.layers import LayerMap
     from graphkit.errors import (
@@ -27,6 +31,7 @@ if TYPE_CHECKING:
     from graphkit.model.graph import Graph
     from graphkit.model.model import Model
     from graphkit.model.pattern import Match, find
+    from graphkit.report.checks import Finding, ModelCheck, Report
     from graphkit.report.records import PassReport, Refusal, RewriteReport, TensorDifference, Verification
     from graphkit.rewrite.builder import Builder
     from graphkit.rewrite.framework import Pass, PatternPass, Tally
@@ -41,6 +46,9 @@ if TYPE_CHECKING:
     __version__: str
 
 _HOMES = {
+    "graphkit.check.rule": "Rule",
+    "graphkit.check.subject": "Subject",
+    "graphkit.compare.bridge": "Bridge",
     "graphkit.compare.diff": "diff",
     "graphkit.engine.layers": "LayerMap",
     "graphkit.errors": (
@@ -50,6 +58,7 @@ _HOMES = {
     "graphkit.model.graph": "Graph",
     "graphkit.model.model": "Model",
     "graphkit.model.pattern": "Match find",
+    "graphkit.report.checks": "Finding ModelCheck Report",
     "graphkit.report.records": "PassReport Refusal RewriteReport TensorDifference Verification",
     "graphkit.rewrite.builder": "Builder",
     "graphkit.rewrite.framework": "Pass PatternPass Tally",
@@ -71,14 +80,17 @@ __all__ = [
     "BadOutput",
     "BadPass",
     "BadRecipe",
+    "Bridge",
     "BuildFailed",
     "Builder",
     "Capture",
+    "Finding",
     "Graph",
     "GraphkitError",
     "LayerMap",
     "Match",
     "Model",
+    "ModelCheck",
     "NoRuntime",
     "NotApplicable",
     "Pass",
@@ -86,9 +98,12 @@ __all__ = [
     "PassReport",
     "PatternPass",
     "Refusal",
+    "Report",
     "RewriteRefused",
     "RewriteReport",
+    "Rule",
     "Size",
+    "Subject",
     "Tally",
     "TensorDifference",
     "UnknownPass",
@@ -97,6 +112,7 @@ __all__ = [
     "apply",
     "build",
     "capture",
+    "check",
     "diff",
     "find",
     "load_pass",
@@ -110,8 +126,8 @@ __all__ = [
 
 def __getattr__(name: str) -> Any:
     """Import a public name when it is first asked for: ``graphkit --help`` loads no numpy and no onnx."""
-    if name == "rewrite":  # the package, which can be called: see its docstring
-        return import_module("graphkit.rewrite")
+    if name in ("check", "rewrite"):  # packages, which can be called: see graphkit._callable
+        return import_module(f"graphkit.{name}")
     if name == "__version__":
         from importlib.metadata import version
 

@@ -18,7 +18,9 @@ from typing import Any
 
 ROOT = Path(__file__).resolve().parent.parent
 CRASHED = "crashed"
-NEEDS_GPU = "needs-gpu"  # the builder of 1.4 asks for a device as soon as it meets int8
+NEEDS_GPU = "needs-gpu"
+# The builder of 1.4 asks for a device as soon as it meets int8; plugins have kernels on a GPU alone.
+GPU_ONLY = ("generateForCurrent", "has no runners that implement it")
 PACKAGES = ("tensorrt-rtx", "tensorrt-rtx-cu13", "tensorrt-rtx-cu13-bindings", "tensorrt-rtx-cu13-libs")
 
 
@@ -125,7 +127,7 @@ def _refusal(trt: Any, logger: Any, path: str, said: list[str]) -> tuple[str, st
     if dynamic:
         config.add_optimization_profile(profile)
     if builder.build_serialized_network(network, config) is None:
-        stage = "needs-gpu" if any("generateForCurrent" in line for line in said) else "build"
+        stage = "needs-gpu" if any(gpu in line for line in said for gpu in GPU_ONLY) else "build"
         return stage, "; ".join(said) or "it does not say why"
     return "", ""
 

@@ -26,7 +26,7 @@ def check(path: Path) -> None:
     """Raise BadOutput, before any work, when a report could not be written to ``path``."""
     from graphkit.model.atomic import check_target
 
-    if _is_stream(path):
+    if is_stream(path):
         return
     try:
         check_target(path)
@@ -36,7 +36,7 @@ def check(path: Path) -> None:
 
 def check_apart(path: Path, job: Job, recipe: Path | None) -> None:
     """Raise BadOutput when the report would replace what the rewrite reads or writes."""
-    if _is_stream(path):
+    if is_stream(path):
         return
     report = os.path.realpath(path)
     for role, other in _files(job, recipe):
@@ -46,6 +46,7 @@ def check_apart(path: Path, job: Job, recipe: Path | None) -> None:
 
 def _files(job: Job, recipe: Path | None) -> Iterator[tuple[str, Path]]:
     """What a rewrite reads or writes, and what to call it."""
+    from graphkit.rewrite.recipe import recipe_file
     from graphkit.rewrite.script import script_of
 
     out = job.output
@@ -55,7 +56,7 @@ def _files(job: Job, recipe: Path | None) -> Iterator[tuple[str, Path]]:
         folders = (job.file.folder, None if out is None else out.absolute().parent)
         yield from ((f"data file '{location}'", f / location) for f in folders if f is not None)
     if recipe is not None:
-        yield "the recipe", recipe
+        yield "the recipe", recipe_file(recipe)
     for step in job.passes:
         script = script_of(step.origin)
         if script is not None:
@@ -75,7 +76,7 @@ def write_made(make: Callable[[], str], path: Path) -> None:
 
     try:
         data = make().encode("utf-8", "replace")
-        if not _is_stream(path):
+        if not is_stream(path):
             write_atomic(path, [data])
             return
         with path.open("wb", buffering=0) as stream:
@@ -86,7 +87,7 @@ def write_made(make: Callable[[], str], path: Path) -> None:
         raise BadOutput(f"--report {path}: cannot be written: {error.strerror or error}") from error
 
 
-def _is_stream(path: Path) -> bool:
+def is_stream(path: Path) -> bool:
     """Whether the path is there and takes what is written as it comes: a pipe or a terminal."""
     try:
         mode = path.stat().st_mode

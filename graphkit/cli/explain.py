@@ -17,9 +17,13 @@ if TYPE_CHECKING:
 @click.command("explain", short_help="Show what a pass does.")
 @click.argument("name", metavar="PASS", type=PassSpec())
 def command(name: str) -> None:
-    """Show what PASS does, when it refuses, and its options."""
+    """Show what PASS does, when it refuses, and its options; of a recipe, the passes that it runs."""
+    from graphkit.rewrite.recipe import recipes
     from graphkit.rewrite.registry import parsed
 
+    if name in recipes():
+        click.echo(recipes()[name].read_text("utf-8").rstrip())
+        return
     cls, arguments = parsed(name)
     if arguments:
         cls.from_spec(arguments)  # options that the pass does not have are said

@@ -19,20 +19,23 @@ class _Line:
     name: str
     summary: str
     package: str
+    group: str = ""
 
 
-@click.command("passes", short_help="List the installed passes.")
+@click.command("passes", short_help="List the installed passes and recipes.")
 @click.option("--format", "form", type=click.Choice(["text", "json"]), default="text", help="How to print.")
 def command(form: str) -> None:
-    """List the installed passes, what each does, and the package it comes from."""
-    lines = _lines()
+    """List the installed passes, what each does, and the package it comes from; then the recipes."""
+    lines, named = _lines(), _recipes()
     if form == "json":
-        tree = {"schema": SCHEMA, "passes": [vars(line) for line in lines]}
+        tree = {"schema": SCHEMA, "passes": [vars(line) for line in lines], "recipes": named}
         click.echo(json.dumps(tree, indent=2, ensure_ascii=False))
     elif not lines:
         click.echo("no pass is installed")
     else:
         click.echo(_table(lines))
+        for recipe in named:
+            click.echo(f"recipe {recipe['name']}: {recipe['summary']}")
 
 
 def _lines() -> list[_Line]:
@@ -42,11 +45,18 @@ def _lines() -> list[_Line]:
     found = []
     for one in installed().values():
         try:
-            summary = summary_of(one.load())
+            cls = one.load()
+            summary, group = summary_of(cls), cls.group
         except BadPass as error:  # one broken plug-in must not hide the others
-            summary = f"cannot be used: {error}"
-        found.append(_Line(one.name, summary, one.package))
+            summary, group = f"cannot be used: {error}", ""
+        found.append(_Line(one.name, summary, one.package, group))
     return found
+
+
+def _recipes() -> list[dict[str, str]]:
+    from graphkit.rewrite.recipe import about, recipes
+
+    return [{"name": name, "summary": about(file)} for name, file in recipes().items()]
 
 
 def summary_of(cls: type) -> str:

@@ -58,8 +58,8 @@ def _unexpected(extra: str, specs: Sequence[str]) -> str:
 @click.option(
     "--recipe",
     type=click.Path(path_type=Path),
-    metavar="FILE",
-    help="A TOML list of passes, run before --pass.",
+    metavar="RECIPE",
+    help="A TOML list of passes, a file or one by name (trt), run before --pass.",
 )
 @click.option(
     "-o", "--output", required=True, type=click.Path(path_type=Path), metavar="OUT", help="Where to write."

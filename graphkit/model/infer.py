@@ -115,6 +115,10 @@ def _drop_defaults(model: Model, graph: onnx.GraphProto) -> list[tuple[Tensor, o
     return declared
 
 
+_LONGEST = 1 << 20
+"""Elements of a vector: where it is read as a shape, onnx allocates a result of as many dims."""
+
+
 def _forget(graph: onnx.GraphProto, *, main: bool) -> None:
     """Clear what is declared and not known: shapes of outputs, those of a body's inputs, negative sizes.
 
@@ -124,8 +128,9 @@ def _forget(graph: onnx.GraphProto, *, main: bool) -> None:
         if info.type.WhichOneof("value") == "tensor_type":
             info.type.tensor_type.ClearField("shape")
     for info in graph.input:
-        for dim in info.type.tensor_type.shape.dim if info.type.HasField("tensor_type") else ():
-            if dim.dim_value < 0:
+        dims = info.type.tensor_type.shape.dim if info.type.HasField("tensor_type") else ()
+        for dim in dims:
+            if dim.dim_value < 0 or (len(dims) == 1 and dim.dim_value > _LONGEST):
                 dim.ClearField("dim_value")
     for node in graph.node:
         for attribute in node.attribute:

@@ -56,7 +56,7 @@ class Complaint:
 
 # (pattern of what TensorRT says, plain reason, pass that may help). {0}, {1}… are the pattern's groups.
 _SAID: tuple[tuple[str, str, str], ...] = (
-    (r"DOUBLE|\bdouble\b|FLOAT64", "float64 is not supported; export the model in float32", ""),
+    (r"DOUBLE|\bdouble\b|FLOAT64", "float64 is not supported; export the model in float32", "fp64-to-fp32"),
     (
         r"Failed to convert ONNX date type|Unsupported ONNX data type|convertDtype",
         "a tensor of a dtype that TensorRT lacks (int16, uint16, uint32, uint64, float64, string, complex)",
@@ -65,14 +65,18 @@ _SAID: tuple[tuple[str, str, str], ...] = (
     (
         r"must be an initializer|is_weights\(\)",
         "an input that has to be a constant is computed, or is an input of the model",
-        "fold-constants",
+        "inline-parameters",
     ),
     (
         r"input has type Int32 but must have type FP8",
         "int32 cannot be dequantized: keep this bias in float and leave its Q/DQ pair out",
-        "",
+        "drop-bias-qdq",
     ),
-    (r"legalUINT8|type (?:is )?UInt8|of UINT8", "uint8 is supported for inputs and outputs only", ""),
+    (
+        r"legalUINT8|type (?:is )?UInt8|of UINT8",
+        "uint8 is supported for inputs and outputs only",
+        "retarget-uint8",
+    ),
     (
         r"unsupported input type of BOOL",
         "bool is not supported here; cast to int32 before and back after",

@@ -70,7 +70,7 @@ _TYPES: dict[str, Any] = {"object": dict, "array": list, "string": str, "integer
 
 KEYWORDS = {
     "$schema", "$defs", "$ref", "title", "description", "type", "enum", "const", "anyOf", "required", "items",
-    "properties", "additionalProperties", "minItems", "maxItems", "minimum", "maximum",
+    "properties", "additionalProperties", "minItems", "maxItems", "minimum", "maximum", "pattern",
 }  # fmt: skip
 
 
@@ -84,6 +84,8 @@ def _wrong(value: Any, schema: dict[str, Any], root: dict[str, Any], at: str) ->
         return
     if "enum" in schema and value not in schema["enum"] or value != schema.get("const", value):
         yield f"{at}: {value!r} is not allowed"
+    if isinstance(value, str) and not re.search(schema.get("pattern", ""), value):
+        yield f"{at}: {value!r} does not match"
     if "anyOf" in schema and all(list(_wrong(value, s, root, at)) for s in schema["anyOf"]):
         yield f"{at}: {value!r} fits no alternative"
     if isinstance(value, dict):
