@@ -19,6 +19,7 @@ import tempfile
 import time
 from collections import Counter
 from collections.abc import Callable, Mapping
+from importlib import metadata
 from pathlib import Path
 from typing import Any
 
@@ -134,7 +135,7 @@ def measure(models: Mapping[str, bytes], paths: Mapping[str, Path], options: Any
         right = sum(ask(paths[n]) == (hand[n] == "ok") for n in some)
         rows.append([name, len(some), right, right / len(some), (time.perf_counter() - start) / len(some)])
     return {
-        "tensorrt_rtx": options.version or "installed",
+        "tensorrt_rtx": options.version or metadata.version("tensorrt-rtx"),
         "models": count,
         "wall_s": took,
         "verdicts": dict(Counter(check.values())),

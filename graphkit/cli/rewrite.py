@@ -73,6 +73,14 @@ def _unexpected(extra: str, specs: Sequence[str]) -> str:
     help="The most memory that verification takes.",
 )
 @click.option(
+    "--verify-seconds",
+    type=click.FloatRange(min=1),
+    metavar="S",
+    default=600,
+    show_default=True,
+    help="The most time that verification takes.",
+)
+@click.option(
     "--require-proof", is_flag=True, help="Write nothing, and exit with 1, when verification cannot run."
 )
 @click.option(
@@ -98,6 +106,7 @@ def command(
     output: Path,
     verify: bool,
     verify_memory: int,
+    verify_seconds: float,
     require_proof: bool,
     seed: int,
     report: Path | None,
@@ -130,6 +139,7 @@ def command(
                 recipe=recipe,
                 verify=verify,
                 verify_memory=verify_memory,
+                verify_seconds=verify_seconds,
                 require_proof=require_proof,
                 seed=seed,
                 progress=progress,
