@@ -146,7 +146,8 @@ def _makes(node: Node) -> bool:
         value = node.attrs.get("value")
         return isinstance(value, Constant) and value.dtype == np.uint8
     name = {"Cast": "to", "EyeLike": "dtype"}.get(node.op, "")
-    return bool(node.attrs.get(name) == _BYTE)
+    value = node.attrs.get(name)
+    return isinstance(value, int) and value == _BYTE  # a broken file may have a tensor there
 
 
 def _widen(graph: Graph, node: Node) -> None:
