@@ -184,6 +184,7 @@ def main() -> int:
         "--verdicts", type=int, default=20, help="every n-th through parser and builder; 0: none"
     )
     parser.add_argument("--no-save", action="store_true")
+    parser.add_argument("--results", type=Path, help="folder for fuzz_check.json")
     arguments = parser.parse_args()
     warm()
     start = time.perf_counter()
@@ -209,7 +210,7 @@ def main() -> int:
         f"slowest step {results['slowest_step_s']} s, peak {results['peak_mb']} MB"
     )
     if not (arguments.only or arguments.no_save):
-        save("fuzz_check", results)
+        save("fuzz_check", results, arguments.results)
     return 1 if bad else 0
 
 

@@ -131,13 +131,18 @@ class _Plan:
         return sum(self.apply(n) for n in _below([node])) > 0  # all of them, so not any()
 
 
+def _text(name: str | bytes) -> str:
+    """A name that is no UTF-8 comes as bytes."""
+    return name.decode("utf-8", "replace") if isinstance(name, bytes) else name
+
+
 def _was(old: str) -> str:
     return f"'{old}', which Metadata could not hold" if old else "had no name"
 
 
 def _given(node: onnx.NodeProto) -> str:
     """The name that a node would have if it were alone."""
-    name = node.name or _PREFIX + next((o for o in node.output if o), node.op_type)
+    name = _text(node.name) or _PREFIX + _text(next((o for o in node.output if o), node.op_type))
     for text in _RESERVED:
         name = name.replace(text, "_")
     return "".join(c if c.isprintable() else "_" for c in name)

@@ -69,7 +69,10 @@ def _array(
 ) -> NDArray[Any]:
     if elem_type == TensorProto.STRING:
         return _strings(shape, asked, rng)
-    dtype = onnx.helper.tensor_dtype_to_np_dtype(elem_type)
+    try:
+        dtype = onnx.helper.tensor_dtype_to_np_dtype(elem_type)
+    except KeyError:  # a dtype that there is not: whatever comes, no runtime takes it
+        dtype = np.dtype(np.float32)
     if asked.make is not None:
         return np.asarray(asked.make(rng, shape)).astype(dtype).reshape(shape)
     if asked.choices:

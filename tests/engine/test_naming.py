@@ -120,3 +120,10 @@ def test_labels_are_spelled_as_in_metadata() -> None:
     assert label("a") == "a"
     assert label("inn", [("t", "then_branch", "ifn", "If")]) == "inn | t (then_branch) | ifn (If)"
     assert label("innr", ["call (fn)"]) == "innr | call (fn)"
+
+
+def test_a_name_that_is_no_utf8_does_for_a_nameless_node() -> None:
+    text = HEAD + "g (float[2] x) => (float[2] y) { abc = Relu (x) y = Neg (abc) }"
+    data = parser.parse_model(text).SerializeToString().replace(b"abc", b"\xff\xfe\xfd")
+    parts, told = named_parts(memoryview(data))
+    assert parts is not None and len(told) == 2

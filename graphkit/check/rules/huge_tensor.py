@@ -65,4 +65,4 @@ class HugeTensor(Rule):
 
 
 def _gib(size: int) -> str:
-    return f"{size / (1 << 30):.3g} GiB" if size < 1 << 50 else f"{size:.3g} bytes"
+    return f"{size / (1 << 30):.3g} GiB" if size < 1 << 50 else f"about 1e{len(str(size)) - 1} bytes"
