@@ -185,6 +185,8 @@ class Job:
     seconds: float = 600.0
     edits: list[int] = field(default_factory=list)
     """The numbers of the passes that changed the interface."""
+    proven: Parts | None = None
+    """What was proven, where that was made anew, piece by piece: it is what is written."""
 
     def run(self) -> RewriteReport:
         from graphkit.model.file import same_bytes
@@ -213,7 +215,7 @@ class Job:
             verification = self._prove(parts, before, reports)
         if self.output is not None:
             self.progress("saving", steps - 1, steps)
-            self._save(parts, unchanged)
+            self._save(self.proven or parts, unchanged)
         return self._report(reports, verification, written=self.output is not None)
 
     def _save(self, parts: Parts, unchanged: bool) -> None:
@@ -307,7 +309,10 @@ class Job:
         """Prove a pipeline that changes the interface piece by piece, each against the model before it."""
         from graphkit.rewrite.stages import Stages
 
-        return Stages(self.file, self.passes, self.edits, self.seed, self.memory, self.progress).prove()
+        stages = Stages(self.file, self.passes, self.edits, self.seed, self.memory, self.progress)
+        found = stages.prove()
+        self.proven = stages.parts
+        return found
 
     def _blamed(self, found: Verification) -> Verification:
         """Find the pass after which the numbers differ first, and what differs there."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from functools import reduce
 from typing import TYPE_CHECKING
 
@@ -34,6 +34,8 @@ class Stages:
     seed: int
     memory: int
     progress: Progress
+    parts: Parts = field(default_factory=list)
+    """The model that was proven, in pieces: what is to be written."""
 
     def prove(self) -> Verification:
         """The verdict over all pieces: the first that differs, else not-run if one could not be run."""
@@ -47,6 +49,7 @@ class Stages:
             found.append(verdict)
             if verdict.status == "differs":
                 return verdict
+            self.parts = parts
             file = ModelFile.from_bytes(b"".join(parts), self.file.folder)
         return reduce(_both, found)
 
