@@ -23,7 +23,12 @@ _FORMATS = ("text", "json", "sarif", "junit", "github")
 
 @click.command("check", short_help="Ask TensorRT's parser and builder, without a GPU.")
 @click.argument("models", metavar="MODEL…", nargs=-1, type=_FILE)
-@click.option("--target", "targets", metavar="SM,…", help="GPUs to build for, sm89,sm120 for instance.")
+@click.option(
+    "--target",
+    "targets",
+    metavar="SM,…",
+    help="GPUs to build for, sm89,sm120 for instance; this one, else sm89, if none is named.",
+)
 @click.option("--trt", type=click.Choice(["auto", "tensorrt", "rtx"]), help="Which TensorRT to ask.")
 @click.option(
     "--shapes", multiple=True, metavar="NAME=MIN/OPT/MAX", help="Shapes of a dynamic input; once for each."
